@@ -83,6 +83,23 @@ func NewDraft(room Room, at time.Time, actor *pb.UserRef, ev *pb.Event) (Draft, 
 	return Draft{Room: room, Class: class, Kind: kind, Key: ev.Key, body: body}, nil
 }
 
+// NewEncodedDraft is NewDraft for a payload that is encoded already: the bytes of
+// the message in the field kind of Event.payload. The key is for class LATEST.
+func NewEncodedDraft(room Room, at time.Time, actor *pb.UserRef, kind protoreflect.FieldNumber, key string, payload []byte) (Draft, error) {
+	class := ClassOf(kind)
+	if class == pb.DeliveryClass_DELIVERY_CLASS_UNSPECIFIED {
+		return Draft{}, fmt.Errorf("event kind %d declares no delivery class", kind)
+	}
+	envelope := &pb.Event{Key: key, Time: timestamppb.New(at), Actor: actor}
+	body, err := proto.MarshalOptions{}.MarshalAppend(make([]byte, 0, len(payload)+maxEnvelopeSz), envelope)
+	if err != nil {
+		return Draft{}, fmt.Errorf("encode an event of %s: %w", room, err)
+	}
+	body = protowire.AppendTag(body, kind, protowire.BytesType)
+	body = protowire.AppendBytes(body, payload)
+	return Draft{Room: room, Class: class, Kind: kind, Key: key, body: body}, nil
+}
+
 // For returns the same event for another room, without encoding it again.
 func (d Draft) For(room Room) Draft {
 	d.Room = room

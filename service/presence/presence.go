@@ -1,0 +1,302 @@
+// Package presence knows who is in which room, and what they are doing there.
+//
+// A user is in a room as long as one of the user's sessions is. A session whose
+// connection broke keeps its place for a grace time, so that a reload or a short
+// break is no leave and join. Typing ends by itself.
+//
+// # Concurrency
+//
+// A Hub may be used from any goroutine. Its events are published in the order of
+// the changes they tell of, while the hub's lock is held: Publish must not wait.
+// Timers are its only goroutines; Close stops them.
+package presence
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
+	"github.com/tcmanager/tcmanager/service/event"
+)
+
+// Publisher takes events to the rooms. The router is one.
+type Publisher interface{ Publish([]event.Event) }
+
+// Options set the times of a Hub.
+type Options struct {
+	Grace  time.Duration // how long a broken connection keeps its place; 0 means 5 s
+	Typing time.Duration // how long typing holds without another sign of it; 0 means 5 s
+}
+
+// Hub holds the presence of all rooms.
+type Hub struct {
+	pub  Publisher
+	opts Options
+
+	mu     sync.Mutex
+	rooms  map[event.Room]map[string]*user // by user id
+	closed bool
+}
+
+// user is one user in one room.
+type user struct {
+	ref      *pb.UserRef
+	since    time.Time
+	state    pb.PresenceState
+	sessions map[string]*session
+}
+
+// session is one session of a user in a room.
+type session struct {
+	lost  *time.Timer // set while the connection is broken
+	field string      // the field the session is in; empty for none
+	state pb.ActivityState
+	quiet *time.Timer // set while typing
+}
+
+// New returns a hub in which nobody is.
+func New(pub Publisher, opts Options) *Hub {
+	opts.Grace = cmp.Or(opts.Grace, 5*time.Second)
+	opts.Typing = cmp.Or(opts.Typing, 5*time.Second)
+	return &Hub{pub: pub, opts: opts, rooms: map[event.Room]map[string]*user{}}
+}
+
+// Close stops all timers. Nothing is published any more.
+func (h *Hub) Close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed = true
+	for _, users := range h.rooms {
+		for _, u := range users {
+			for _, s := range u.sessions {
+				s.stop()
+			}
+		}
+	}
+	h.rooms = map[event.Room]map[string]*user{}
+}
+
+func (s *session) stop() {
+	if s.lost != nil {
+		s.lost.Stop()
+	}
+	if s.quiet != nil {
+		s.quiet.Stop()
+	}
+}
+
+// Enter brings a session into a room, or back into it.
+func (h *Hub) Enter(room event.Room, ref *pb.UserRef, sessionID string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return
+	}
+	users := h.rooms[room]
+	if users == nil {
+		users = map[string]*user{}
+		h.rooms[room] = users
+	}
+	u := users[ref.Id]
+	if u == nil {
+		u = &user{ref: ref, since: time.Now(), sessions: map[string]*session{}}
+		users[ref.Id] = u
+	}
+	if s := u.sessions[sessionID]; s != nil {
+		if s.lost != nil {
+			s.lost.Stop()
+			s.lost = nil
+		}
+	} else {
+		u.sessions[sessionID] = &session{}
+	}
+	h.refreshLocked(room, u)
+}
+
+// Leave takes a session out of a room at once.
+func (h *Hub) Leave(room event.Room, userID, sessionID string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.leaveLocked(room, userID, sessionID)
+}
+
+// Lose says that a session's connection broke: it keeps its place in the room
+// for the grace time.
+func (h *Hub) Lose(room event.Room, userID, sessionID string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	u, s := h.findLocked(room, userID, sessionID)
+	if s == nil || s.lost != nil {
+		return
+	}
+	h.settleLocked(room, u, sessionID, s)
+	var timer *time.Timer
+	timer = time.AfterFunc(h.opts.Grace, func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		// The session may have come back, and been lost again, since the timer fired.
+		if _, now := h.findLocked(room, userID, sessionID); now == s && s.lost == timer {
+			h.leaveLocked(room, userID, sessionID)
+		}
+	})
+	s.lost = timer
+	h.refreshLocked(room, u)
+}
+
+func (h *Hub) leaveLocked(room event.Room, userID, sessionID string) {
+	u, s := h.findLocked(room, userID, sessionID)
+	if s == nil {
+		return
+	}
+	h.settleLocked(room, u, sessionID, s)
+	s.stop()
+	delete(u.sessions, sessionID)
+	h.refreshLocked(room, u)
+	if len(u.sessions) == 0 {
+		delete(h.rooms[room], userID)
+		if len(h.rooms[room]) == 0 {
+			delete(h.rooms, room)
+		}
+	}
+}
+
+func (h *Hub) findLocked(room event.Room, userID, sessionID string) (*user, *session) {
+	u := h.rooms[room][userID]
+	if u == nil {
+		return nil, nil
+	}
+	return u, u.sessions[sessionID]
+}
+
+// refreshLocked tells the room of a user's state if it changed.
+func (h *Hub) refreshLocked(room event.Room, u *user) {
+	state := u.stateOf()
+	if state == u.state {
+		return
+	}
+	u.state = state
+	kind := pb.CollaborationType_COLLABORATION_TYPE_USER_JOINED
+	if state == pb.PresenceState_PRESENCE_STATE_OFFLINE {
+		kind = pb.CollaborationType_COLLABORATION_TYPE_USER_LEFT
+	}
+	now := time.Now()
+	h.publishLocked(room, now, u.ref, &pb.Event{Key: u.ref.Id, Payload: &pb.Event_Presence{Presence: &pb.CollaborationUpdate{
+		Type: kind, EntityId: room.ID(), User: u.ref, Timestamp: timestamppb.New(now),
+		Data: &pb.CollaborationUpdate_Presence{Presence: u.proto()},
+	}}})
+}
+
+// stateOf is the most present of the user's sessions.
+func (u *user) stateOf() pb.PresenceState {
+	if len(u.sessions) == 0 {
+		return pb.PresenceState_PRESENCE_STATE_OFFLINE
+	}
+	for _, s := range u.sessions {
+		if s.lost == nil {
+			return pb.PresenceState_PRESENCE_STATE_ONLINE
+		}
+	}
+	return pb.PresenceState_PRESENCE_STATE_RECONNECTING
+}
+
+func (u *user) proto() *pb.Presence {
+	return &pb.Presence{User: u.ref, State: u.state, Sessions: uint32(len(u.sessions)), Since: timestamppb.New(u.since)}
+}
+
+// publishLocked sends an event that isn't durable. An event that can't be
+// encoded would be a fault of this package, which its tests would show.
+func (h *Hub) publishLocked(room event.Room, now time.Time, actor *pb.UserRef, ev *pb.Event) {
+	if h.closed {
+		return
+	}
+	d, err := event.NewDraft(room, now, actor, ev)
+	if err != nil {
+		return
+	}
+	h.pub.Publish([]event.Event{d.At(event.Position{})})
+}
+
+// Update says what a session is doing in a room. It reports false if the session
+// is not in the room.
+func (h *Hub) Update(room event.Room, userID, sessionID, field string, state pb.ActivityState) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	u, s := h.findLocked(room, userID, sessionID)
+	if s == nil {
+		return false
+	}
+	if state == pb.ActivityState_ACTIVITY_STATE_LEFT {
+		if s.field == field {
+			h.settleLocked(room, u, sessionID, s)
+		}
+		return true
+	}
+	if s.field != field {
+		h.settleLocked(room, u, sessionID, s)
+	}
+	h.setLocked(room, u, sessionID, s, field, state)
+	return true
+}
+
+// settleLocked takes a session out of the field it is in.
+func (h *Hub) settleLocked(room event.Room, u *user, sessionID string, s *session) {
+	if s.field == "" {
+		return
+	}
+	h.setLocked(room, u, sessionID, s, s.field, pb.ActivityState_ACTIVITY_STATE_LEFT)
+	s.field, s.state = "", pb.ActivityState_ACTIVITY_STATE_UNSPECIFIED
+}
+
+func (h *Hub) setLocked(room event.Room, u *user, sessionID string, s *session, field string, state pb.ActivityState) {
+	if s.quiet != nil {
+		s.quiet.Stop()
+		s.quiet = nil
+	}
+	s.field, s.state = field, state
+	if state == pb.ActivityState_ACTIVITY_STATE_TYPING {
+		var timer *time.Timer
+		timer = time.AfterFunc(h.opts.Typing, func() {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			if s.quiet == timer {
+				h.setLocked(room, u, sessionID, s, field, pb.ActivityState_ACTIVITY_STATE_FOCUSED)
+			}
+		})
+		s.quiet = timer
+	}
+	h.publishLocked(room, time.Now(), u.ref, &pb.Event{Payload: &pb.Event_Activity{Activity: h.activity(u, sessionID, s)}})
+}
+
+func (h *Hub) activity(u *user, sessionID string, s *session) *pb.Activity {
+	a := &pb.Activity{User: u.ref, SessionId: sessionID, Field: s.field, State: s.state}
+	if s.state == pb.ActivityState_ACTIVITY_STATE_TYPING {
+		a.ExpiresIn = durationpb.New(h.opts.Typing)
+	}
+	return a
+}
+
+// Room returns who is in a room, by name, and what they are doing.
+func (h *Hub) Room(room event.Room) ([]*pb.Presence, []*pb.Activity) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var people []*pb.Presence
+	var doing []*pb.Activity
+	for _, u := range h.rooms[room] {
+		people = append(people, u.proto())
+		for id, s := range u.sessions {
+			if s.field != "" {
+				doing = append(doing, h.activity(u, id, s))
+			}
+		}
+	}
+	slices.SortFunc(people, func(a, b *pb.Presence) int {
+		return cmp.Or(cmp.Compare(a.User.Name, b.User.Name), cmp.Compare(a.User.Id, b.User.Id))
+	})
+	slices.SortFunc(doing, func(a, b *pb.Activity) int { return cmp.Compare(a.SessionId, b.SessionId) })
+	return people, doing
+}
