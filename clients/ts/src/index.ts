@@ -1,0 +1,37 @@
+/**
+ * The TypeScript client of TCManager, without a framework: one session with the
+ * server over grpc-web and websockets, which survives breaks, and a live store
+ * for each room.
+ */
+export type { ConnectionStateName } from "./connection";
+export { browserEnvironment, type Environment, type WakeSignal } from "./environment";
+export { fromErrorMessage, TcmError, type TcmErrorInit, toTcmError, type Violation } from "./errors";
+export type { FieldActivity } from "./rooms/activity";
+export type { ProjectSnapshot } from "./rooms/project";
+export type { Row, RowTable } from "./rooms/row-table";
+export type { RowsState, RunSnapshot } from "./rooms/run";
+export type { TestCaseSnapshot } from "./rooms/test-case";
+export type { UserSnapshot } from "./rooms/user";
+export type {
+  AnsweredCommand,
+  CommandAnswer,
+  CommandInput,
+  JoinOptions,
+  KeyValueStorage,
+  RoomHandle,
+  RoomMessage,
+  Session,
+  TokenSource,
+} from "./session";
+export type { RoomSnapshot, RoomState, RoomStore, Store } from "./store";
+export type {
+  ClientOptions,
+  ProjectStore,
+  RunStore,
+  TcmClient,
+  TestCaseStore,
+  UserStore,
+} from "./stores/client";
+export { createClient } from "./stores/client";
+export type { ConnectionSnapshot, ConnectionStore, EventRecord, Quality } from "./stores/connection";
+export { durationToMs, timestampToMs } from "./time";

@@ -1,0 +1,102 @@
+import type { Client, Interceptor, Transport } from "@connectrpc/connect";
+import type {
+  ActivityState,
+  CollaborationService,
+  Comment,
+} from "@tcmanager/gen/tcmanager/v1/collaboration_pb";
+import type { ExecutionService } from "@tcmanager/gen/tcmanager/v1/execution_pb";
+import type { IdentityService } from "@tcmanager/gen/tcmanager/v1/identity_pb";
+import type { Notification, NotificationService } from "@tcmanager/gen/tcmanager/v1/notification_pb";
+import type { ProjectService } from "@tcmanager/gen/tcmanager/v1/project_pb";
+import type { Detail } from "@tcmanager/gen/tcmanager/v1/realtime_pb";
+import type { TestCase, TestCaseField, TestCaseService } from "@tcmanager/gen/tcmanager/v1/testcase_pb";
+import type { Environment } from "../environment";
+import type { ProjectSnapshot } from "../rooms/project";
+import type { RunSnapshot } from "../rooms/run";
+import type { TestCaseSnapshot } from "../rooms/test-case";
+import type { UserSnapshot } from "../rooms/user";
+import type { KeyValueStorage, Session, TokenSource } from "../session";
+import type { RoomStore } from "../store";
+import type { ConnectionStore } from "./connection";
+
+/** How to make a client. */
+export interface ClientOptions {
+  /** Where the server is, for example location.origin. Unused with a transport. */
+  readonly baseUrl: string;
+  /** Gives the bearer token. */
+  readonly token: TokenSource;
+  /** What is connecting, for the server's logs; "ts/0.1.0" by default. */
+  readonly clientName?: string;
+  /** Where session and positions outlive a reload: pass sessionStorage. None by default. */
+  readonly storage?: KeyValueStorage;
+  /** Replaces the network, for tests: see @tcmanager/client/testing. */
+  readonly transport?: Transport;
+  /** Interceptors for every call, outside the one that adds the token. */
+  readonly interceptors?: readonly Interceptor[];
+  /** Replaces clock, chance and page, for tests. */
+  readonly environment?: Environment;
+  /** How long an attempt may take until the server's welcome; 20 s by default. */
+  readonly connectTimeoutMs?: number;
+}
+
+/** RunStore is a run, live. */
+export interface RunStore extends RoomStore<RunSnapshot> {
+  /** The details of a failure that arrived lately (the newest 200 are kept): assertion or stack trace; "" if unknown. */
+  readonly failureDetails: (suite: string, name: string) => string;
+  /** Reads the rows again after rowsState "failed". */
+  readonly reloadRows: () => void;
+}
+
+/** ProjectStore is a project, live. */
+export type ProjectStore = RoomStore<ProjectSnapshot>;
+
+/** TestCaseStore is a test case, live. */
+export interface TestCaseStore extends RoomStore<TestCaseSnapshot> {
+  /**
+   * Sets a field if its revision is still baseRevision; by default the one in
+   * the snapshot. Rejects with a TcmError of reason REVISION_MISMATCH, whose
+   * metadata has current_revision and current_value, when somebody was faster.
+   */
+  readonly edit: (field: TestCaseField, value: string, baseRevision?: bigint) => Promise<TestCase>;
+  /** Adds a comment. */
+  readonly addComment: (text: string) => Promise<Comment>;
+  /** Tells the others what this session does in a field. Sent at once or never: it may be lost. */
+  readonly setActivity: (field: string, state: ActivityState) => void;
+  /** The revision of a field in the snapshot; 0n while loading. */
+  readonly revision: (field: TestCaseField) => bigint;
+}
+
+/** UserStore is the signed-in user's own room. */
+export interface UserStore extends RoomStore<UserSnapshot> {
+  /** Marks notifications read, here and on all of the user's tabs. */
+  readonly markRead: (ids: readonly string[]) => Promise<void>;
+  /** Marks all notifications read. */
+  readonly markAllRead: () => Promise<void>;
+  /** Calls listener with each notification as it arrives, once; for toasts. Returns the function that ends it. */
+  readonly onNotification: (listener: (notification: Notification) => void) => () => void;
+}
+
+/** TcmClient is one connection to a server and everything over it. Make one a page. */
+export interface TcmClient {
+  readonly session: Session;
+  readonly connection: ConnectionStore;
+  readonly identity: Client<typeof IdentityService>;
+  readonly projects: Client<typeof ProjectService>;
+  readonly execution: Client<typeof ExecutionService>;
+  readonly testCases: Client<typeof TestCaseService>;
+  readonly collaboration: Client<typeof CollaborationService>;
+  readonly notifications: Client<typeof NotificationService>;
+  /** Opens a run by id. Stores of one room are shared; each holder closes its own. */
+  openRun(id: string): RunStore;
+  /** Opens a project by id or key. */
+  openProject(idOrKey: string, options?: { readonly detail?: Detail }): ProjectStore;
+  /** Opens a test case by id. */
+  openTestCase(id: string): TestCaseStore;
+  /** Opens the signed-in user's own room. */
+  openUser(): UserStore;
+  /** Ends the session and all stores. The client can't be used afterwards. */
+  close(): void;
+}
+
+/** createClient makes a client. Nothing is sent before the first call or open. */
+export declare function createClient(options: ClientOptions): TcmClient;

@@ -1,0 +1,11 @@
+import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
+
+/** durationToMs returns a span in milliseconds. */
+export function durationToMs(duration: Duration): number {
+  return Number(duration.seconds) * 1000 + duration.nanos / 1e6;
+}
+
+/** timestampToMs returns a moment in milliseconds since 1970; 0 when it is unset. */
+export function timestampToMs(timestamp: Timestamp | undefined): number {
+  return timestamp === undefined ? 0 : Number(timestamp.seconds) * 1000 + timestamp.nanos / 1e6;
+}
