@@ -47,7 +47,8 @@ type Hub struct {
 type user struct {
 	ref      *pb.UserRef
 	since    time.Time
-	state    pb.PresenceState
+	state    pb.PresenceState // as the room was last told, and
+	told     int              // the number of sessions likewise
 	sessions map[string]*session
 }
 
@@ -173,13 +174,14 @@ func (h *Hub) findLocked(room event.Room, userID, sessionID string) (*user, *ses
 	return u, u.sessions[sessionID]
 }
 
-// refreshLocked tells the room of a user's state if it changed.
+// refreshLocked tells the room of a user's state if it changed, or the number of
+// the user's sessions did.
 func (h *Hub) refreshLocked(room event.Room, u *user) {
 	state := u.stateOf()
-	if state == u.state {
+	if state == u.state && len(u.sessions) == u.told {
 		return
 	}
-	u.state = state
+	u.state, u.told = state, len(u.sessions)
 	kind := pb.CollaborationType_COLLABORATION_TYPE_USER_JOINED
 	if state == pb.PresenceState_PRESENCE_STATE_OFFLINE {
 		kind = pb.CollaborationType_COLLABORATION_TYPE_USER_LEFT

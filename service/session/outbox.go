@@ -1,0 +1,303 @@
+package session
+
+import (
+	"fmt"
+	"sync"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
+	"github.com/tcmanager/tcmanager/service/event"
+	"github.com/tcmanager/tcmanager/service/router"
+)
+
+// Bounds of what waits for one client.
+const (
+	maxControl   = 256      // control frames; a client that lets more pile up is ended
+	maxLatest    = 1024     // keys of class LATEST; above it the oldest is dropped
+	maxEphemeral = 64       // events that may be lost; above it the oldest is
+	frameBytes   = 32 << 10 // about the size at which a frame is sent rather than filled
+)
+
+// outbox is what waits to be sent to one client. Delivery classes have a queue
+// each, so that none can push out another. Durable events are bounded in bytes:
+// what doesn't fit is not queued but read from the log later, so a slow client
+// costs bounded memory and loses nothing.
+type outbox struct {
+	wake     chan struct{} // holds one token while there may be something to send
+	maxBytes int
+
+	mu        sync.Mutex // guards the rest, and every place in rooms
+	rooms     map[event.Room]*place
+	control   []*pb.SubscribeResponse
+	overflow  bool // control frames were dropped: the session must end
+	durable   []router.Batch
+	bytes     int
+	latest    map[latestKey]event.Event
+	order     []latestKey // of latest, oldest first
+	ephemeral []event.Event
+}
+
+type latestKey struct {
+	room event.Room
+	kind protoreflect.FieldNumber
+	key  string
+}
+
+// place is where a session is in a room. Events up to queued are sent or wait in
+// the queue; behind says that newer ones wait in the log.
+type place struct {
+	queued uint64
+	newest uint64 // the newest offset heard of
+	behind bool
+	follow bool // tell the session when a run of this project starts or ends
+}
+
+func newOutbox(maxBytes int) *outbox {
+	return &outbox{
+		wake: make(chan struct{}, 1), maxBytes: maxBytes,
+		rooms: map[event.Room]*place{}, latest: map[latestKey]event.Event{},
+	}
+}
+
+func (o *outbox) signal() {
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
+}
+
+// post queues a control frame.
+func (o *outbox) post(frame *pb.SubscribeResponse) {
+	o.mu.Lock()
+	if len(o.control) < maxControl {
+		o.control = append(o.control, frame)
+	} else {
+		o.overflow = true
+	}
+	o.mu.Unlock()
+	o.signal()
+}
+
+// enter makes a place in a room that waits for the log: until the session has
+// read where the room is, what is published is only noted.
+func (o *outbox) enter(room event.Room) {
+	o.mu.Lock()
+	o.rooms[room] = &place{behind: true}
+	o.mu.Unlock()
+}
+
+// placeAt says where the session is in a room: the log is read from there if
+// more was published since.
+func (o *outbox) placeAt(room event.Room, offset, newest uint64, follow bool) {
+	o.mu.Lock()
+	if p := o.rooms[room]; p != nil {
+		p.queued = offset
+		p.newest = max(p.newest, newest)
+		p.behind = p.newest > offset
+		p.follow = follow
+	}
+	o.mu.Unlock()
+	o.signal()
+}
+
+// leave drops a room and all that waits of it: nothing of a room is sent after
+// the session left it, or was put out.
+func (o *outbox) leave(room event.Room) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.rooms, room)
+	kept := o.durable[:0]
+	for _, b := range o.durable {
+		if b.Room != room {
+			kept = append(kept, b)
+			continue
+		}
+		o.bytes -= len(b.Wire)
+	}
+	clear(o.durable[len(kept):])
+	o.durable = kept
+	order := o.order[:0]
+	for _, k := range o.order {
+		if k.room != room {
+			order = append(order, k)
+			continue
+		}
+		delete(o.latest, k)
+	}
+	o.order = order
+	fleeting := o.ephemeral[:0]
+	for _, ev := range o.ephemeral {
+		if ev.Room != room {
+			fleeting = append(fleeting, ev)
+		}
+	}
+	clear(o.ephemeral[len(fleeting):])
+	o.ephemeral = fleeting
+}
+
+// offer queues a batch by its class. It reports whether a run of a followed
+// project started or ended.
+func (o *outbox) offer(b router.Batch) (runs bool) {
+	o.mu.Lock()
+	p := o.rooms[b.Room]
+	if p == nil {
+		o.mu.Unlock()
+		return false
+	}
+	switch b.Class {
+	case pb.DeliveryClass_DELIVERY_CLASS_DURABLE:
+		o.offerDurableLocked(p, b)
+		runs = p.follow && tellsOfRuns(b)
+	case pb.DeliveryClass_DELIVERY_CLASS_LATEST:
+		for _, ev := range b.Events {
+			o.offerLatestLocked(ev)
+		}
+	default:
+		o.ephemeral = append(o.ephemeral, b.Events...)
+		if n := len(o.ephemeral) - maxEphemeral; n > 0 {
+			o.ephemeral = append(o.ephemeral[:0], o.ephemeral[n:]...)
+		}
+	}
+	o.mu.Unlock()
+	o.signal()
+	return runs
+}
+
+func tellsOfRuns(b router.Batch) bool {
+	for _, ev := range b.Events {
+		if ev.Kind == kindRunChanged {
+			return true
+		}
+	}
+	return false
+}
+
+func (o *outbox) offerDurableLocked(p *place, b router.Batch) {
+	last := b.Last().Offset
+	p.newest = max(p.newest, last)
+	switch {
+	case p.behind || last <= p.queued:
+		// The log has it, or the client does.
+	case b.First() != p.queued+1 || o.bytes+len(b.Wire) > o.maxBytes:
+		// What is queued of the room is sent first and stays in order: the log is
+		// read from behind it.
+		p.behind = true
+	default:
+		o.durable = append(o.durable, b)
+		o.bytes += len(b.Wire)
+		p.queued = last
+	}
+}
+
+func (o *outbox) offerLatestLocked(ev event.Event) {
+	k := latestKey{ev.Room, ev.Kind, ev.Key}
+	if _, waits := o.latest[k]; !waits {
+		if len(o.order) >= maxLatest {
+			delete(o.latest, o.order[0])
+			o.order = o.order[1:]
+		}
+		o.order = append(o.order, k)
+	}
+	o.latest[k] = ev
+}
+
+// take removes what goes into the next frame: one control frame, or events up to
+// about frameBytes. It returns nil if nothing waits.
+func (o *outbox) take() ([]byte, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.overflow {
+		return nil, errTooSlow
+	}
+	if len(o.control) > 0 {
+		frame := o.control[0]
+		o.control[0] = nil
+		o.control = o.control[1:]
+		b, err := proto.Marshal(frame)
+		if err != nil {
+			return nil, fmt.Errorf("encode a frame: %w", err)
+		}
+		return b, nil
+	}
+	if len(o.durable) == 1 && len(o.order) == 0 && len(o.ephemeral) == 0 {
+		// One batch and nothing else: it goes as it is, shared with all its readers.
+		b := o.durable[0].Wire
+		o.durable, o.bytes = nil, 0
+		return b, nil
+	}
+	return o.fillLocked(), nil
+}
+
+// fillLocked joins waiting events into a frame.
+func (o *outbox) fillLocked() []byte {
+	var frame []byte
+	n := 0
+	for n < len(o.durable) && len(frame) < frameBytes {
+		frame = append(frame, o.durable[n].Wire...)
+		o.bytes -= len(o.durable[n].Wire)
+		n++
+	}
+	clear(o.durable[:n])
+	o.durable = o.durable[n:]
+	n = 0
+	for n < len(o.order) && len(frame) < frameBytes {
+		frame = append(frame, o.latest[o.order[n]].Wire...)
+		delete(o.latest, o.order[n])
+		n++
+	}
+	o.order = o.order[n:]
+	n = 0
+	for n < len(o.ephemeral) && len(frame) < frameBytes {
+		frame = append(frame, o.ephemeral[n].Wire...)
+		n++
+	}
+	o.ephemeral = o.ephemeral[n:]
+	return frame
+}
+
+// nextBehind returns a room whose log must be read, and from where. Rooms take
+// turns. A room whose queued events have not been sent yet has to wait: the log
+// goes behind them.
+func (o *outbox) nextBehind() (event.Room, uint64, uint64, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for room, p := range o.rooms { // Go's random order of a map is fair enough
+		if p.behind && p.newest > p.queued && !o.waitsLocked(room) {
+			return room, p.queued, p.newest, true
+		}
+	}
+	return "", 0, 0, false
+}
+
+func (o *outbox) waitsLocked(room event.Room) bool {
+	for _, b := range o.durable {
+		if b.Room == room {
+			return true
+		}
+	}
+	return false
+}
+
+// caughtUp moves a room's place to what was read from the log. It reports false
+// if the session is no longer there, so that nothing of it is sent.
+func (o *outbox) caughtUp(room event.Room, offset uint64) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	p := o.rooms[room]
+	if p == nil {
+		return false
+	}
+	p.queued = offset
+	p.behind = p.newest > offset
+	return true
+}
+
+// settled reports whether all that was heard of a room was sent.
+func (o *outbox) settled(room event.Room) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	p := o.rooms[room]
+	return p == nil || !p.behind && !o.waitsLocked(room)
+}

@@ -1,0 +1,237 @@
+// Package session is one connected client: a stream, the rooms it is in, and
+// what waits to be sent to it.
+//
+// # Concurrency
+//
+// A session has two goroutines. The handler's sends, and is the only one that
+// does; the receiver's reads one request after the other and carries it out, so
+// a client that sends faster than it is served is slowed down by its own stream.
+// Publishers put events into the outbox and never wait. The handler returns as
+// soon as the client is gone, its time is up, or the server drains; only then
+// does a Recv that is still blocked return, so it does not wait for the receiver.
+//
+// # Order
+//
+// A session subscribes to a room before it reads where the room is. An event
+// committed in between is noted and read from the log; the other way round it
+// would never arrive.
+package session
+
+import (
+	"cmp"
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
+	"github.com/tcmanager/tcmanager/service/event"
+	"github.com/tcmanager/tcmanager/service/fault"
+	"github.com/tcmanager/tcmanager/service/identity"
+	"github.com/tcmanager/tcmanager/service/presence"
+	"github.com/tcmanager/tcmanager/service/router"
+	"github.com/tcmanager/tcmanager/service/store"
+)
+
+const kindRunChanged = 12 // Event.run_changed, checked by a test
+
+// Config sets the limits of sessions. Zero values mean the defaults.
+type Config struct {
+	Version           string
+	HeartbeatInterval time.Duration // how often clients should ping; 25 s
+	HeartbeatTimeout  time.Duration // after which a silent one is gone; 60 s
+	HelloTimeout      time.Duration // how long the first request may take; 5 s
+	MaxSessions       int           // on this server; 1,000
+	MaxRooms          int           // in a session; 100
+	QueueBytes        int           // of durable events waiting in memory for one session; 256 KiB
+	MaxRequestBytes   int           // told to clients; 4 MiB
+}
+
+func (c Config) withDefaults() Config {
+	c.HeartbeatInterval = cmp.Or(c.HeartbeatInterval, 25*time.Second)
+	c.HeartbeatTimeout = cmp.Or(c.HeartbeatTimeout, 60*time.Second)
+	c.HelloTimeout = cmp.Or(c.HelloTimeout, 5*time.Second)
+	c.MaxSessions = cmp.Or(c.MaxSessions, 1000)
+	c.MaxRooms = cmp.Or(c.MaxRooms, 100)
+	c.QueueBytes = cmp.Or(c.QueueBytes, 256<<10)
+	c.MaxRequestBytes = cmp.Or(c.MaxRequestBytes, 4<<20)
+	return c
+}
+
+// RoomSource knows one kind of room: who may be in it and what it is about.
+type RoomSource interface {
+	// Enter returns the canonical name of a room after checking that the user may
+	// be in it.
+	Enter(r store.Reader, userID string, room event.Room) (event.Room, error)
+	// Snapshot puts the state of what the room is about into Joined.snapshot.
+	Snapshot(r store.Reader, userID string, room event.Room, j *pb.Joined) error
+}
+
+// Commands carries out commands; each is the same as the call of its name.
+type Commands interface {
+	Do(ctx context.Context, c *pb.Command) (*pb.CommandResult, error)
+}
+
+// Deps are what sessions work with.
+type Deps struct {
+	Store    store.Store
+	Router   *router.Router
+	Presence *presence.Hub
+	Rooms    map[event.Kind]RoomSource
+	Commands Commands
+	// Verify returns whom a token names; sessions use it for RefreshToken.
+	Verify func(ctx context.Context, token string) (identity.Caller, error)
+	// Validate returns a fault if a message breaks a rule of its schema.
+	Validate func(*pb.SubscribeRequest) error
+}
+
+// Server holds the sessions of this process.
+type Server struct {
+	pb.UnimplementedRealtimeServiceServer
+	cfg  Config
+	deps Deps
+
+	mu       sync.Mutex
+	sessions map[string]*Session
+	draining bool
+}
+
+// NewServer returns a server without sessions.
+func NewServer(cfg Config, deps Deps) *Server {
+	return &Server{cfg: cfg.withDefaults(), deps: deps, sessions: map[string]*Session{}}
+}
+
+// Why sessions end.
+var (
+	errTooSlow    = fault.New(fault.Exhausted, "TOO_SLOW", "too many answers were waiting to be read; read them, and send less at once").After(5 * time.Second)
+	errSilent     = fault.New(fault.Unavailable, "HEARTBEAT_TIMEOUT", "nothing was heard for too long; reconnect and send pings")
+	errFenced     = fault.New(fault.Conflict, "SESSION_RESUMED_ELSEWHERE", "a newer stream took this session over")
+	errExpired    = fault.New(fault.Unauthenticated, "TOKEN_EXPIRED", "the token expired; reconnect with a new one")
+	errDraining   = fault.New(fault.Unavailable, "GOING_AWAY", "the server is stopping; reconnect").After(time.Second)
+	errFull       = fault.New(fault.Exhausted, "TOO_MANY_SESSIONS", "this server has as many sessions as it may have; try again later").After(10 * time.Second)
+	errNoHello    = fault.New(fault.Precondition, "HELLO_FIRST", "the first request must be a hello; send one")
+	errHelloLate  = fault.New(fault.Precondition, "HELLO_LATE", "no hello came in time; send one as the first request")
+	errHelloAgain = fault.New(fault.Precondition, "HELLO_TWICE", "there was a hello already; open another stream for another session")
+)
+
+// Subscribe serves one client.
+func (srv *Server) Subscribe(stream grpc.BidiStreamingServer[pb.SubscribeRequest, pb.SubscribeResponse]) error {
+	return srv.Serve(grpcStream{stream})
+}
+
+// Serve runs a session over a carrier until the client leaves or has to.
+func (srv *Server) Serve(stream Stream) error {
+	caller, err := identity.From(stream.Context())
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(stream.Context())
+	defer cancel(nil)
+	s := &Session{
+		srv: srv, stream: stream, end: cancel, out: newOutbox(srv.cfg.QueueBytes),
+		heard: make(chan struct{}, 1), check: make(chan struct{}, 1), runs: make(chan struct{}, 1),
+		renewed: make(chan struct{}, 1), caller: caller, rooms: map[event.Room]*membership{},
+	}
+	defer s.close()
+	hello := make(chan error, 1)
+	go s.receive(ctx, hello)
+	select {
+	case err := <-hello:
+		if err != nil {
+			return err
+		}
+	case <-time.After(srv.cfg.HelloTimeout):
+		return errHelloLate
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return s.send(ctx)
+}
+
+// add gives a session its id, and ends the stream that had it before.
+func (srv *Server) add(s *Session, id string) error {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	if srv.draining {
+		return errDraining
+	}
+	if s.isClosed() { // the hello came just too late
+		return errHelloLate
+	}
+	old := srv.sessions[id]
+	if old != nil && old.userID() != s.userID() {
+		return fault.Field("session_id", "is not a session of yours; leave it empty for a new one")
+	}
+	if old == nil && len(srv.sessions) >= srv.cfg.MaxSessions {
+		return errFull
+	}
+	if old != nil {
+		old.end(errFenced)
+	}
+	s.id = id
+	srv.sessions[id] = s
+	return nil
+}
+
+// remove forgets a session. It reports false if a newer stream took it over, or
+// if it never began.
+func (srv *Server) remove(s *Session) bool {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	if srv.sessions[s.id] != s {
+		return false
+	}
+	delete(srv.sessions, s.id)
+	return true
+}
+
+// each calls fn for every session.
+func (srv *Server) each(fn func(*Session)) {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	for _, s := range srv.sessions {
+		fn(s)
+	}
+}
+
+// Count returns how many sessions there are.
+func (srv *Server) Count() int {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	return len(srv.sessions)
+}
+
+// Recheck makes every session of a user check that it may still be in its rooms.
+// It doesn't wait: sessions put themselves out of rooms they lost the right to.
+func (srv *Server) Recheck(userID string) {
+	srv.each(func(s *Session) {
+		if s.userID() == userID {
+			poke(s.check)
+		}
+	})
+}
+
+// Drain tells every client to come back, each after a delay of its own so that
+// they don't come all at once, and ends their streams. New ones are refused.
+func (srv *Server) Drain() {
+	srv.mu.Lock()
+	srv.draining = true
+	srv.mu.Unlock()
+	srv.each(func(s *Session) {
+		delay := time.Second + rand.N(2*time.Second)
+		s.out.post(&pb.SubscribeResponse{Frame: &pb.SubscribeResponse_GoingAway{GoingAway: &pb.GoingAway{
+			ReconnectAfter: durationpb.New(delay), Reason: "the server is stopping",
+		}}})
+		s.drain()
+	})
+}
+
+func poke(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,82 @@
+// Package wire sends messages that are encoded already.
+//
+// An event is encoded once and sent to thousands of streams. A gRPC stream
+// encodes whatever SendMsg is given; the Codec here lets a Frozen message pass
+// as the bytes it is, on every carrier, which takes 0.1 µs instead of the 1.0 to
+// 1.6 µs of a marshal. Everything else goes through the ordinary proto codec.
+//
+// # Concurrency
+//
+// A Frozen may be sent on any number of streams at the same time, because nobody
+// changes its bytes: gRPC reads them, possibly after SendMsg has returned.
+package wire
+
+import (
+	"fmt"
+
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/encoding/proto"
+	"google.golang.org/grpc/mem"
+	protobuf "google.golang.org/protobuf/proto"
+)
+
+// Frozen is an encoded message. The zero value is an encoded message too: one
+// with no field set.
+type Frozen struct {
+	encoded []byte
+}
+
+// Freeze encodes a message.
+func Freeze(m protobuf.Message) (Frozen, error) {
+	b, err := protobuf.Marshal(m)
+	if err != nil {
+		return Frozen{}, fmt.Errorf("encode a %s: %w", m.ProtoReflect().Descriptor().Name(), err)
+	}
+	return Frozen{encoded: b}, nil
+}
+
+// FromBytes takes bytes that are an encoded message, for example joined entries
+// of a repeated field. They must not be changed afterwards.
+func FromBytes(encoded []byte) Frozen { return Frozen{encoded: encoded} }
+
+// Bytes returns the encoded message, which must not be changed.
+func (f Frozen) Bytes() []byte { return f.encoded }
+
+// Size is the number of bytes the message takes.
+func (f Frozen) Size() int { return len(f.encoded) }
+
+// Codec encodes as the codec "proto" does, and passes a Frozen (or a *Frozen)
+// through. Give it to a server with grpc.ForceServerCodecV2; it isn't registered
+// for the process, since clients have no use for it.
+type Codec struct {
+	proto encoding.CodecV2
+}
+
+// NewCodec returns the codec.
+func NewCodec() Codec { return Codec{proto: encoding.GetCodecV2(proto.Name)} }
+
+// Marshal returns the bytes of a Frozen as they are, and encodes other messages.
+func (c Codec) Marshal(v any) (mem.BufferSlice, error) {
+	switch f := v.(type) {
+	case Frozen:
+		return f.slices(), nil
+	case *Frozen:
+		return f.slices(), nil
+	}
+	return c.proto.Marshal(v)
+}
+
+// slices gives gRPC the bytes without a reference count: several streams send
+// them at once, and the garbage collector alone knows when the last is done.
+func (f Frozen) slices() mem.BufferSlice {
+	if len(f.encoded) == 0 {
+		return nil
+	}
+	return mem.BufferSlice{mem.SliceBuffer(f.encoded)}
+}
+
+// Unmarshal decodes a message.
+func (c Codec) Unmarshal(data mem.BufferSlice, v any) error { return c.proto.Unmarshal(data, v) }
+
+// Name is "proto": peers can't tell the difference.
+func (c Codec) Name() string { return proto.Name }
