@@ -75,3 +75,19 @@ func Project(r store.Reader, userID, idOrKey string, action Action) (*pb.Project
 	}
 	return p, nil
 }
+
+// TestCase finds a test case by id and checks that the user may do something in
+// its project. A test case that doesn't exist gets ErrDenied too.
+func TestCase(r store.Reader, userID, id string, action Action) (*pb.TestCase, error) {
+	tc, err := r.TestCase(id)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, ErrDenied
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read test case %q: %w", id, err)
+	}
+	if err := Check(r, userID, tc.GetProjectId(), action); err != nil {
+		return nil, err
+	}
+	return tc, nil
+}
