@@ -1,0 +1,40 @@
+// Package validation refuses messages that break the rules in the .proto files,
+// before any service sees them.
+//
+// Two streams are left out: a bad frame of Subscribe or PublishResults must be
+// answered by itself and must not end the stream, so the session and the
+// publisher check their frames, by package rules too.
+package validation
+
+import (
+	"context"
+
+	pv "buf.build/go/protovalidate"
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors"
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/protovalidate"
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/selector"
+	"google.golang.org/grpc"
+
+	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
+)
+
+// checkedFrameByFrame are the streams that check their messages themselves.
+var checkedFrameByFrame = map[string]bool{
+	pb.RealtimeService_Subscribe_FullMethodName:       true,
+	pb.ExecutionService_PublishResults_FullMethodName: true,
+}
+
+// Unary checks the requests of calls.
+func Unary() grpc.UnaryServerInterceptor {
+	return protovalidate.UnaryServerInterceptor(pv.GlobalValidator)
+}
+
+// Stream checks each message of streams, except for those that check their own.
+// A bad message fails RecvMsg.
+func Stream() grpc.StreamServerInterceptor {
+	return selector.StreamServerInterceptor(protovalidate.StreamServerInterceptor(pv.GlobalValidator), selector.MatchFunc(checked))
+}
+
+func checked(_ context.Context, call interceptors.CallMeta) bool {
+	return !checkedFrameByFrame[call.FullMethod()]
+}
