@@ -90,6 +90,9 @@ func NewEncodedDraft(room Room, at time.Time, actor *pb.UserRef, kind protorefle
 	if class == pb.DeliveryClass_DELIVERY_CLASS_UNSPECIFIED {
 		return Draft{}, fmt.Errorf("event kind %d declares no delivery class", kind)
 	}
+	if class == pb.DeliveryClass_DELIVERY_CLASS_LATEST && key == "" {
+		return Draft{}, fmt.Errorf("event kind %d is of class LATEST and needs a key", kind)
+	}
 	envelope := &pb.Event{Key: key, Time: timestamppb.New(at), Actor: actor}
 	body, err := proto.MarshalOptions{}.MarshalAppend(make([]byte, 0, len(payload)+maxEnvelopeSz), envelope)
 	if err != nil {
