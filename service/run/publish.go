@@ -1,0 +1,491 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
+	"github.com/tcmanager/tcmanager/service/access"
+	"github.com/tcmanager/tcmanager/service/fault"
+	"github.com/tcmanager/tcmanager/service/identity"
+	"github.com/tcmanager/tcmanager/service/rules"
+	"github.com/tcmanager/tcmanager/service/store"
+)
+
+const (
+	defaultShard  = "main"
+	framesWaiting = 4     // requests received and not yet committed, of one stream
+	itemsCommit   = 10000 // about how many items of one stream go into one transaction
+	maxRejections = 100   // told in one ack
+)
+
+// Why a runner's stream ends.
+var (
+	errHelloFirst = fault.New(fault.Precondition, "HELLO_FIRST", "the first request must be a hello; send one")
+	errHelloTwice = fault.New(fault.Precondition, "HELLO_TWICE", "there was a hello already; open another stream for another shard")
+	errFenced     = fault.New(fault.Conflict, "SHARD_TAKEN_OVER", "a newer stream publishes this shard; give each shard of a run its own name")
+	errLost       = fault.New(fault.Unavailable, "LEASE_LOST", "nothing was heard for too long; reconnect and go on")
+	errDraining   = fault.New(fault.Unavailable, "GOING_AWAY", "the server is stopping; reconnect and go on").After(time.Second)
+	errFinished   = fault.New(fault.Precondition, "SHARD_FINISHED", "this shard has finished; start another run with a new run key")
+)
+
+// shardKey names a shard.
+type shardKey struct{ runID, shard string }
+
+// publisher is one runner's stream: one incarnation of a shard.
+type publisher struct {
+	s           *Service
+	stream      grpc.BidiStreamingServer[pb.PublishResultsRequest, pb.PublishResultsResponse]
+	caller      identity.Caller
+	end         context.CancelCauseFunc
+	heard       atomic.Int64 // when something was last received, in Unix nanoseconds
+	key         shardKey
+	incarnation uint64
+	committed   uint64
+	finished    bool
+}
+
+// PublishResults serves one runner.
+func (s *Service) PublishResults(stream grpc.BidiStreamingServer[pb.PublishResultsRequest, pb.PublishResultsResponse]) error {
+	caller, err := identity.From(stream.Context())
+	if err != nil {
+		return err
+	}
+	ctx, end := context.WithCancelCause(stream.Context())
+	defer end(nil)
+	p := &publisher{s: s, stream: stream, caller: caller, end: end}
+	p.heard.Store(time.Now().UnixNano())
+	frames := make(chan *pb.PublishResultsRequest, framesWaiting)
+	go p.receive(ctx, frames)
+	// The lease runs from the first moment: a stream that never says hello ends too.
+	first := time.AfterFunc(s.cfg.Lease, func() { end(errLost) })
+	select {
+	case req := <-frames:
+		first.Stop()
+		if err := p.hello(ctx, req); err != nil {
+			return err
+		}
+	case <-ctx.Done():
+		first.Stop()
+		return context.Cause(ctx)
+	}
+	defer s.lose(p)
+	return p.serve(ctx, frames)
+}
+
+// receive hands requests to the handler until the stream or the handler ends. A
+// runner that closed its side has said all: what it said is still committed.
+func (p *publisher) receive(ctx context.Context, frames chan<- *pb.PublishResultsRequest) {
+	for {
+		req, err := p.stream.Recv()
+		if errors.Is(err, io.EOF) {
+			close(frames)
+			return
+		}
+		if err != nil {
+			p.end(err)
+			return
+		}
+		p.heard.Store(time.Now().UnixNano())
+		select {
+		case frames <- req:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// hello opens the shard: it finds or makes the run, takes the shard over from an
+// older stream, and tells the runner where to go on.
+func (p *publisher) hello(ctx context.Context, req *pb.PublishResultsRequest) error {
+	h := req.GetHello()
+	if h == nil {
+		return errHelloFirst
+	}
+	if err := rules.Message(req); err != nil {
+		return err
+	}
+	if h.Shard == "" {
+		h.Shard = defaultShard
+	}
+	var run *pb.Run
+	var shard store.Shard
+	err := p.s.store.Update(ctx, func(tx store.Tx) (err error) {
+		run, shard, err = p.open(tx, h)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	p.key = shardKey{run.Id, h.Shard}
+	p.incarnation, p.committed = shard.Incarnation, shard.Committed
+	p.finished = shard.State == pb.ShardState_SHARD_STATE_FINISHED
+	if err := p.s.register(p); err != nil {
+		return err
+	}
+	return p.stream.Send(&pb.PublishResultsResponse{Frame: &pb.PublishResultsResponse_Welcome{Welcome: &pb.PublishWelcome{
+		Run: p.s.withURL(run), CommittedSequence: p.committed, Incarnation: p.incarnation,
+		HeartbeatInterval: durationpb.New(p.s.cfg.Heartbeat), MaxRequestBytes: uint32(p.s.cfg.MaxRequest), Finished: p.finished,
+	}}})
+}
+
+// open is the transaction of hello.
+func (p *publisher) open(tx store.Tx, h *pb.PublishHello) (*pb.Run, store.Shard, error) {
+	now := time.Now()
+	project, err := access.Project(tx, p.caller.User.Id, h.Project, access.Publish)
+	if err != nil {
+		return nil, store.Shard{}, err
+	}
+	run, err := p.s.findOrStart(tx, project, h.RunKey, h.Info, h.ExpectedShards, p.caller, now)
+	if err != nil {
+		return nil, store.Shard{}, err
+	}
+	shard, err := tx.Shard(run.Id, h.Shard)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return nil, shard, fmt.Errorf("read shard %s of run %s: %w", h.Shard, run.Id, err)
+	}
+	if shard.State == pb.ShardState_SHARD_STATE_FINISHED {
+		return run, shard, nil
+	}
+	if err := reopen(run); err != nil {
+		return nil, shard, err
+	}
+	run.ExpectedShards = max(run.ExpectedShards, h.ExpectedShards)
+	shard.RunID, shard.Name, shard.State, shard.ChangedAt = run.Id, h.Shard, pb.ShardState_SHARD_STATE_LIVE, now
+	shard.Incarnation++
+	run, err = p.s.putShard(tx, run, shard, p.caller.Ref())
+	return run, shard, err
+}
+
+// reopen lets a run go on that was given up because its runners were lost: one
+// of them is back. Other ended runs stay as they are.
+func reopen(run *pb.Run) error {
+	if run.State != pb.RunState_RUN_STATE_ENDED {
+		return nil
+	}
+	if run.EndReason != pb.EndReason_END_REASON_ABORTED && run.EndReason != pb.EndReason_END_REASON_INTERRUPTED {
+		return errEnded
+	}
+	run.State, run.EndReason, run.EndedAt = pb.RunState_RUN_STATE_RUNNING, pb.EndReason_END_REASON_UNSPECIFIED, nil
+	return nil
+}
+
+// putShard writes a shard and its run, and tells the rooms. It returns the run
+// with all of its shards.
+func (s *Service) putShard(tx store.Tx, run *pb.Run, shard store.Shard, actor *pb.UserRef) (*pb.Run, error) {
+	if err := tx.PutShard(shard); err != nil {
+		return nil, fmt.Errorf("write shard %s of run %s: %w", shard.Name, run.Id, err)
+	}
+	if err := tx.PutRun(run); err != nil {
+		return nil, fmt.Errorf("write run %s: %w", run.Id, err)
+	}
+	run, err := tx.Run(run.Id)
+	if err != nil {
+		return nil, fmt.Errorf("read run %s: %w", shard.RunID, err)
+	}
+	return run, s.tell(tx, run, pb.RunChange_RUN_CHANGE_SHARD, actor, shard.ChangedAt)
+}
+
+// register makes p the shard's stream, and ends an older one.
+func (s *Service) register(p *publisher) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining {
+		return errDraining
+	}
+	old := s.publishers[p.key]
+	if old != nil && old.incarnation > p.incarnation {
+		return errFenced
+	}
+	if old != nil {
+		old.end(errFenced)
+	}
+	s.publishers[p.key] = p
+	return nil
+}
+
+// serve commits what the runner sends until it is done or gone.
+func (p *publisher) serve(ctx context.Context, frames <-chan *pb.PublishResultsRequest) error {
+	for {
+		select {
+		case req, ok := <-frames:
+			if !ok {
+				return nil
+			}
+			if err := p.frame(ctx, req, frames); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return p.leave(context.Cause(ctx))
+		}
+	}
+}
+
+// leave ends the stream. A runner that has to come back is told when: what it
+// sent and was not acked, it sends again.
+func (p *publisher) leave(cause error) error {
+	if errors.Is(cause, errDraining) {
+		if err := p.stream.Send(&pb.PublishResultsResponse{Frame: &pb.PublishResultsResponse_GoingAway{
+			GoingAway: &pb.PublishGoingAway{ReconnectAfter: durationpb.New(p.s.cfg.ReconnectIn())},
+		}}); err != nil {
+			return err
+		}
+	}
+	return cause
+}
+
+// frame carries out a request, and those that gather met behind it.
+func (p *publisher) frame(ctx context.Context, req *pb.PublishResultsRequest, frames <-chan *pb.PublishResultsRequest) error {
+	for req != nil {
+		if err := rules.Message(req); err != nil {
+			return err
+		}
+		var err error
+		var next *pb.PublishResultsRequest
+		switch f := req.Frame.(type) {
+		case *pb.PublishResultsRequest_Batch:
+			var batches []*pb.PublishBatch
+			batches, next = gather(f.Batch, frames)
+			err = p.batches(ctx, batches)
+		case *pb.PublishResultsRequest_Finish:
+			err = p.finish(ctx, f.Finish)
+		case *pb.PublishResultsRequest_Hello:
+			err = errHelloTwice
+		}
+		if err != nil {
+			return err
+		}
+		req = next
+	}
+	return nil
+}
+
+// gather adds the batches that are waiting already to a first one, so that they
+// share a commit. It returns also the request that is not a batch, if it met one.
+func gather(first *pb.PublishBatch, frames <-chan *pb.PublishResultsRequest) ([]*pb.PublishBatch, *pb.PublishResultsRequest) {
+	batches, items := []*pb.PublishBatch{first}, len(first.Items)
+	for items < itemsCommit {
+		select {
+		case req := <-frames:
+			// A batch that breaks a rule is left to the caller, who says so.
+			b := req.GetBatch()
+			if b == nil || rules.Message(req) != nil {
+				return batches, req
+			}
+			batches, items = append(batches, b), items+len(b.Items)
+		default:
+			return batches, nil
+		}
+	}
+	return batches, nil
+}
+
+// batches commits batches together and acks them.
+func (p *publisher) batches(ctx context.Context, batches []*pb.PublishBatch) error {
+	var ack *pb.PublishAck
+	err := p.s.change(ctx, p.key.runID, p.caller, func(tx store.Tx, live *Live) error {
+		shard, err := p.owned(tx)
+		if err != nil {
+			return err
+		}
+		w := p.s.write(tx, live, p.caller.Ref(), p.key.shard, time.Now())
+		ack = &pb.PublishAck{}
+		before := shard.Committed
+		for _, b := range batches {
+			if err := p.take(w, live, &shard, b, ack); err != nil {
+				return err
+			}
+		}
+		if shard.Committed != before {
+			if err := w.flush(); err != nil {
+				return err
+			}
+			if err := tx.PutShard(shard); err != nil {
+				return fmt.Errorf("write shard %s of run %s: %w", shard.Name, shard.RunID, err)
+			}
+		}
+		ack.CommittedSequence, ack.Finished = shard.Committed, shard.State == pb.ShardState_SHARD_STATE_FINISHED
+		ack.Counts = live.progress().Counts
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	p.committed = ack.CommittedSequence
+	return p.stream.Send(&pb.PublishResultsResponse{Frame: &pb.PublishResultsResponse_Ack{Ack: ack}})
+}
+
+// owned reads the shard and makes sure that no newer stream took it over.
+func (p *publisher) owned(tx store.Tx) (store.Shard, error) {
+	shard, err := tx.Shard(p.key.runID, p.key.shard)
+	if err != nil {
+		return shard, fmt.Errorf("read shard %s of run %s: %w", p.key.shard, p.key.runID, err)
+	}
+	if shard.Incarnation != p.incarnation {
+		return shard, errFenced
+	}
+	return shard, nil
+}
+
+// take records the items of a batch that are new.
+func (p *publisher) take(w *writer, live *Live, shard *store.Shard, b *pb.PublishBatch, ack *pb.PublishAck) error {
+	if b.FirstSequence > shard.Committed+1 {
+		return gap(shard.Committed + 1)
+	}
+	for i, item := range b.Items {
+		seq := b.FirstSequence + uint64(i)
+		if seq <= shard.Committed {
+			continue // a repeat
+		}
+		if shard.State == pb.ShardState_SHARD_STATE_FINISHED {
+			return errFinished
+		}
+		if live.Run.State == pb.RunState_RUN_STATE_ENDED {
+			return errEnded
+		}
+		err := rules.Message(item)
+		if err == nil {
+			err = w.item(item)
+		}
+		if err != nil {
+			if fault.Of(err) == nil {
+				return err
+			}
+			if len(ack.Rejections) < maxRejections {
+				ack.Rejections = append(ack.Rejections, &pb.Rejection{Sequence: seq, Error: fault.Proto(err)})
+			}
+		}
+		shard.Committed = seq
+	}
+	return nil
+}
+
+func gap(expected uint64) error {
+	n := strconv.FormatUint(expected, 10)
+	return fault.New(fault.Precondition, "SEQUENCE_GAP", "items are missing; send again from sequence %s", n).With("expected_sequence", n)
+}
+
+// finish ends the shard, and the run if it was the last one.
+func (p *publisher) finish(ctx context.Context, f *pb.PublishFinish) error {
+	var ack *pb.PublishAck
+	err := p.s.change(ctx, p.key.runID, p.caller, func(tx store.Tx, live *Live) error {
+		shard, err := p.owned(tx)
+		if err != nil {
+			return err
+		}
+		if f.LastSequence > shard.Committed {
+			return gap(shard.Committed + 1)
+		}
+		if shard.State != pb.ShardState_SHARD_STATE_FINISHED && live.Run.State != pb.RunState_RUN_STATE_ENDED {
+			if err := p.close(tx, live, shard, f); err != nil {
+				return err
+			}
+		}
+		ack = &pb.PublishAck{CommittedSequence: shard.Committed, Finished: true, Counts: live.progress().Counts}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	p.finished = true
+	return p.stream.Send(&pb.PublishResultsResponse{Frame: &pb.PublishResultsResponse_Ack{Ack: ack}})
+}
+
+// close is the transaction of finish.
+func (p *publisher) close(tx store.Tx, live *Live, shard store.Shard, f *pb.PublishFinish) error {
+	now := time.Now()
+	w := p.s.write(tx, live, p.caller.Ref(), p.key.shard, now)
+	if err := w.closeTests(false, f.Reason); err != nil {
+		return err
+	}
+	if err := w.flush(); err != nil {
+		return err
+	}
+	shard.State, shard.ChangedAt, shard.ExitCode = pb.ShardState_SHARD_STATE_FINISHED, now, f.ExitCode
+	if live.stopped == pb.EndReason_END_REASON_UNSPECIFIED {
+		live.stopped = f.Reason
+	}
+	run, err := p.s.putShard(tx, live.Run, shard, p.caller.Ref())
+	if err != nil {
+		return err
+	}
+	live.Run.Shards = run.Shards
+	if !complete(run) {
+		return nil
+	}
+	return w.end(live.stopped)
+}
+
+// complete reports whether every announced shard has finished.
+func complete(run *pb.Run) bool {
+	finished := uint32(0)
+	for _, s := range run.Shards {
+		if s.State != pb.ShardState_SHARD_STATE_FINISHED {
+			return false
+		}
+		finished++
+	}
+	return finished >= max(1, run.ExpectedShards)
+}
+
+// lose is what happens when a stream has ended: unless the shard has finished or
+// a newer stream has it, it is disconnected.
+func (s *Service) lose(p *publisher) {
+	s.mu.Lock()
+	if s.publishers[p.key] == p {
+		delete(s.publishers, p.key)
+	}
+	s.mu.Unlock()
+	// The stream's context is over; the store is not.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.stream.Context()), 5*time.Second)
+	defer cancel()
+	if err := s.disconnect(ctx, p.key, p.incarnation); err != nil {
+		s.cfg.Logger.Warn("a lost shard could not be marked; the sweep will try again", "run", p.key.runID, "shard", p.key.shard, "error", err)
+	}
+}
+
+// disconnect marks a shard as disconnected if this incarnation still has it.
+func (s *Service) disconnect(ctx context.Context, key shardKey, incarnation uint64) error {
+	return s.update(ctx, key.runID, func(tx store.Tx, live *Live) error {
+		shard, err := tx.Shard(key.runID, key.shard)
+		if err != nil {
+			return fmt.Errorf("read shard %s of run %s: %w", key.shard, key.runID, err)
+		}
+		if shard.Incarnation != incarnation || shard.State != pb.ShardState_SHARD_STATE_LIVE {
+			return nil
+		}
+		shard.State, shard.ChangedAt = pb.ShardState_SHARD_STATE_DISCONNECTED, time.Now()
+		run, err := s.putShard(tx, live.Run, shard, nil)
+		if err != nil {
+			return err
+		}
+		live.Run.Shards = run.Shards
+		return nil
+	})
+}
+
+// Drain asks every runner to reconnect after the restart, once what it sent and
+// was received is committed and acked. New streams are refused.
+func (s *Service) Drain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.draining = true
+	for _, p := range s.publishers {
+		p.end(errDraining)
+	}
+}
+
+// Publishers returns how many runners are connected.
+func (s *Service) Publishers() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.publishers)
+}

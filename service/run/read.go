@@ -1,0 +1,247 @@
+package run
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"google.golang.org/protobuf/proto"
+
+	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
+	"github.com/tcmanager/tcmanager/service/access"
+	"github.com/tcmanager/tcmanager/service/event"
+	"github.com/tcmanager/tcmanager/service/fault"
+	"github.com/tcmanager/tcmanager/service/identity"
+	"github.com/tcmanager/tcmanager/service/store"
+)
+
+const (
+	defaultRuns    = 50
+	defaultRows    = 5000
+	outputBytes    = 256 << 10
+	snapshotTests  = 200 // running tests, and failures, in a snapshot
+	suitesReturned = maxSuites
+)
+
+// view runs fn on a run that the caller may read.
+func (s *Service) view(ctx context.Context, runID string, fn func(store.Reader, *pb.Run) error) error {
+	caller, err := identity.From(ctx)
+	if err != nil {
+		return err
+	}
+	return s.store.View(ctx, func(r store.Reader) error {
+		run, err := s.readable(r, caller.User.Id, runID)
+		if err != nil {
+			return err
+		}
+		return fn(r, run)
+	})
+}
+
+// readable returns a run that a user may read.
+func (s *Service) readable(r store.Reader, userID, runID string) (*pb.Run, error) {
+	run, err := r.Run(runID)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, access.ErrDenied
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read run %s: %w", runID, err)
+	}
+	if err := access.Check(r, userID, run.ProjectId, access.Read); err != nil {
+		return nil, err
+	}
+	return s.withURL(run), nil
+}
+
+// GetRun returns a run with its suites.
+func (s *Service) GetRun(ctx context.Context, req *pb.GetRunRequest) (*pb.GetRunResponse, error) {
+	resp := &pb.GetRunResponse{}
+	err := s.view(ctx, req.RunId, func(r store.Reader, run *pb.Run) (err error) {
+		resp.Run = run
+		resp.Suites, err = r.Suites(run.Id, suitesReturned)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return resp, nil
+}
+
+// ListRuns returns a page of a project's runs.
+func (s *Service) ListRuns(ctx context.Context, req *pb.ListRunsRequest) (*pb.ListRunsResponse, error) {
+	caller, err := identity.From(ctx)
+	if err != nil {
+		return nil, err
+	}
+	before, err := cursor(req.PageToken)
+	if err != nil {
+		return nil, err
+	}
+	limit := sizeOr(req.PageSize, defaultRuns)
+	resp := &pb.ListRunsResponse{}
+	err = s.store.View(ctx, func(r store.Reader) error {
+		p, err := access.Project(r, caller.User.Id, req.Project, access.Read)
+		if err != nil {
+			return err
+		}
+		resp.Runs, err = r.Runs(p.Id, uint32(before), limit+1)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(resp.Runs) > limit {
+		resp.Runs = resp.Runs[:limit]
+		resp.NextPageToken = token(uint64(resp.Runs[limit-1].Number))
+	}
+	for _, run := range resp.Runs {
+		s.withURL(run)
+	}
+	return resp, nil
+}
+
+func sizeOr(asked uint32, otherwise int) int {
+	if asked == 0 {
+		return otherwise
+	}
+	return int(asked)
+}
+
+// token makes a page token of a number. It is opaque, so that what is in it can change.
+func token(n uint64) string {
+	return base64.RawURLEncoding.EncodeToString(strconv.AppendUint(nil, n, 36))
+}
+
+// cursor reads a page token; an empty one is 0.
+func cursor(tok string) (uint64, error) {
+	if tok == "" {
+		return 0, nil
+	}
+	b, err := base64.RawURLEncoding.DecodeString(tok)
+	if err == nil {
+		var n uint64
+		if n, err = strconv.ParseUint(string(b), 36, 63); err == nil {
+			return n, nil
+		}
+	}
+	return 0, fault.Field("page_token", "must be the token of the page before, unchanged, or empty")
+}
+
+// ListResults returns a page of a run's rows.
+func (s *Service) ListResults(ctx context.Context, req *pb.ListResultsRequest) (*pb.ListResultsResponse, error) {
+	after, err := cursor(req.PageToken)
+	if err != nil {
+		return nil, err
+	}
+	limit := sizeOr(req.PageSize, defaultRows)
+	var results []store.Result
+	err = s.view(ctx, req.RunId, func(r store.Reader, run *pb.Run) (err error) {
+		results, err = r.Results(run.Id, store.ResultQuery{AfterSeq: after, Statuses: req.Statuses, Limit: limit + 1})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	resp := &pb.ListResultsResponse{}
+	if len(results) > limit {
+		results = results[:limit]
+		resp.NextPageToken = token(results[limit-1].Seq)
+	}
+	return resp, fillRows(resp, results)
+}
+
+// fillRows translates stored results into rows, with each suite's name once.
+func fillRows(resp *pb.ListResultsResponse, results []store.Result) error {
+	suites := map[string]uint32{}
+	var u pb.TestExecutionUpdate
+	resp.Rows = make([]*pb.ResultRow, 0, len(results))
+	for _, res := range results {
+		i, ok := suites[res.Suite]
+		if !ok {
+			i = uint32(len(resp.Suites))
+			suites[res.Suite] = i
+			resp.Suites = append(resp.Suites, res.Suite)
+		}
+		if err := proto.Unmarshal(res.Update, &u); err != nil {
+			return fmt.Errorf("decode the row of %s in %s: %w", res.Name, res.Suite, err)
+		}
+		resp.Rows = append(resp.Rows, &pb.ResultRow{
+			Suite: i, Name: res.Name, Parent: u.Test.GetParent(), Kind: u.Test.GetKind(),
+			Status: res.Status, Attempt: res.Attempt, DurationMs: u.DurationMs,
+			Message: u.Error.GetMessage(), File: u.Error.GetFile(), Line: u.Error.GetLine(),
+			Flags: u.Flags, Offset: res.Offset, StartedAt: u.StartedAt, Progress: u.Progress, TestCaseId: u.TestCaseId,
+		})
+	}
+	return nil
+}
+
+// ReadOutput returns a part of what was printed.
+func (s *Service) ReadOutput(ctx context.Context, req *pb.ReadOutputRequest) (*pb.ReadOutputResponse, error) {
+	after, err := cursor(req.PageToken)
+	if err != nil {
+		return nil, err
+	}
+	resp := &pb.ReadOutputResponse{}
+	err = s.view(ctx, req.RunId, func(r store.Reader, run *pb.Run) error {
+		key := store.OutputKey{RunID: run.Id, Suite: req.Suite, Name: req.Name, Attempt: req.Attempt}
+		part, err := r.Output(key, int64(after), outputBytes)
+		if err != nil {
+			return fmt.Errorf("read output: %w", err)
+		}
+		resp.Data, resp.More, resp.NextToken = part.Data, part.More, token(uint64(part.Next))
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return resp, nil
+}
+
+// Room is the source of testrun: rooms.
+type Room struct{ *Service }
+
+// Enter lets in who may read the run's project.
+func (m Room) Enter(r store.Reader, userID string, room event.Room) (event.Room, error) {
+	_, err := m.readable(r, userID, room.ID())
+	return room, err
+}
+
+// Snapshot is the run, its suites, the tests in flight and the newest failures.
+func (m Room) Snapshot(r store.Reader, userID string, room event.Room, j *pb.Joined) error {
+	run, err := m.readable(r, userID, room.ID())
+	if err != nil {
+		return err
+	}
+	snap := &pb.RunSnapshot{Run: run}
+	if snap.Suites, err = r.Suites(run.Id, suitesReturned); err != nil {
+		return fmt.Errorf("read the suites of run %s: %w", run.Id, err)
+	}
+	if snap.Running, err = newest(r, run.Id, pb.Status_STATUS_RUNNING, pb.Status_STATUS_PAUSED); err != nil {
+		return err
+	}
+	if snap.Failures, err = newest(r, run.Id, pb.Status_STATUS_FAILED, pb.Status_STATUS_ERRORED,
+		pb.Status_STATUS_TIMED_OUT, pb.Status_STATUS_ABORTED); err != nil {
+		return err
+	}
+	j.Snapshot = &pb.Joined_Run{Run: snap}
+	return nil
+}
+
+// newest returns the tests in some states, the newest change first.
+func newest(r store.Reader, runID string, statuses ...pb.Status) ([]*pb.TestExecutionUpdate, error) {
+	results, err := r.Results(runID, store.ResultQuery{Statuses: statuses, Limit: snapshotTests, Descending: true})
+	if err != nil {
+		return nil, fmt.Errorf("read results of run %s: %w", runID, err)
+	}
+	out := make([]*pb.TestExecutionUpdate, 0, len(results))
+	for _, res := range results {
+		u := &pb.TestExecutionUpdate{}
+		if err := proto.Unmarshal(res.Update, u); err != nil {
+			return nil, fmt.Errorf("decode the row of %s in %s: %w", res.Name, res.Suite, err)
+		}
+		out = append(out, u)
+	}
+	return out, nil
+}
