@@ -1,0 +1,44 @@
+package sqlite
+
+import (
+	"errors"
+	"fmt"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/tcmanager/tcmanager/service/store"
+)
+
+// explain turns the driver's errors into the store's, and those of the disk into
+// sentences that say what to do.
+func explain(path string, err error) error {
+	var e *sqlite.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	switch e.Code() {
+	case sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
+		return fmt.Errorf("%w (%v)", store.ErrExists, err)
+	}
+	advice := ""
+	switch e.Code() & 0xff {
+	case sqlite3.SQLITE_FULL:
+		advice = "the disk is full; free some space"
+	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM:
+		advice = "it can't be written; check the permissions of the file and of its folder"
+	case sqlite3.SQLITE_CANTOPEN:
+		advice = "it can't be opened; check the path and the permissions"
+	case sqlite3.SQLITE_CORRUPT:
+		advice = "it is damaged; stop the server and restore it from a backup"
+	case sqlite3.SQLITE_NOTADB:
+		advice = "it is not an SQLite file; choose another path"
+	case sqlite3.SQLITE_IOERR:
+		advice = "the disk failed to read or write it; check the system's log"
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
+		advice = "another program holds a lock on it; close that program"
+	default:
+		return err
+	}
+	return fmt.Errorf("data file %s: %s: %w", path, advice, err)
+}

@@ -1,0 +1,40 @@
+package sqlite
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/tcmanager/tcmanager/service/store"
+)
+
+// Request returns a request that was carried out.
+func (r *reader) Request(userID, id string) (store.Request, error) {
+	req := store.Request{UserID: userID, ID: id}
+	var at int64
+	err := r.c.row("SELECT method, hash, response, at FROM requests WHERE user = ? AND id = ?",
+		[]any{userID, id}, &req.Method, &req.Hash, &req.Response, &at)
+	if err != nil {
+		return store.Request{}, fmt.Errorf("request %s of %s: %w", id, userID, err)
+	}
+	req.At = moment(at)
+	return req, nil
+}
+
+// PutRequest remembers a request; ErrExists if it is remembered already.
+func (t *tx) PutRequest(r store.Request) error {
+	_, err := t.c.exec("INSERT INTO requests (user, id, method, hash, response, at) VALUES (?, ?, ?, ?, ?, ?)",
+		r.UserID, r.ID, r.Method, r.Hash, r.Response, r.At.UnixMicro())
+	if err != nil {
+		return fmt.Errorf("remember request %s of %s: %w", r.ID, r.UserID, err)
+	}
+	t.bytes += len(r.Response)
+	return nil
+}
+
+// DropRequests forgets old requests.
+func (t *tx) DropRequests(before time.Time) error {
+	if _, err := t.c.exec("DELETE FROM requests WHERE at < ?", before.UnixMicro()); err != nil {
+		return fmt.Errorf("forget requests: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,310 @@
+package sqlite
+
+import (
+	"database/sql"
+	"fmt"
+	"time"
+
+	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
+	"github.com/tcmanager/tcmanager/service/event"
+	"github.com/tcmanager/tcmanager/service/store"
+)
+
+// runRef is what the rows of a run need to know about it.
+type runRef struct{ num, project int64 }
+
+func (r *reader) runRef(id string) (ref runRef, err error) {
+	err = r.c.row("SELECT num, project FROM runs WHERE id = ?", []any{id}, &ref.num, &ref.project)
+	if err != nil {
+		return runRef{}, fmt.Errorf("run %s: %w", id, err)
+	}
+	return ref, nil
+}
+
+const selectRun = `SELECT r.num, r.id, p.id, r.number, r.key, r.data
+	FROM runs r JOIN projects p ON p.num = r.project `
+
+// storedRun is a run with its key.
+type storedRun struct {
+	num int64
+	run *pb.Run
+}
+
+func scanRun(rows *sql.Rows) (storedRun, error) {
+	var (
+		num              int64
+		id, project, key string
+		number           uint32
+		data             []byte
+	)
+	if err := rows.Scan(&num, &id, &project, &number, &key, &data); err != nil {
+		return storedRun{}, err
+	}
+	run := &pb.Run{}
+	if err := decode(data, run); err != nil {
+		return storedRun{}, err
+	}
+	run.Id, run.ProjectId, run.Number, run.Key = id, project, number, key
+	return storedRun{num, run}, nil
+}
+
+// oneRun returns the first run of a query, with its shards.
+func (r *reader) oneRun(where string, args ...any) (*pb.Run, error) {
+	runs, err := r.runsWithShards(where, args...)
+	if err != nil {
+		return nil, err
+	}
+	if len(runs) == 0 {
+		return nil, store.ErrNotFound
+	}
+	return runs[0], nil
+}
+
+func (r *reader) runsWithShards(where string, args ...any) ([]*pb.Run, error) {
+	found, err := all(r.c, scanRun, selectRun+where, args...)
+	if err != nil {
+		return nil, err
+	}
+	runs := make([]*pb.Run, len(found))
+	for i, f := range found {
+		shards, err := r.shards(f.num, f.run.Id)
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range shards {
+			f.run.Shards = append(f.run.Shards, shardProto(s))
+		}
+		runs[i] = f.run
+	}
+	return runs, nil
+}
+
+// Run returns a run with its shards.
+func (r *reader) Run(id string) (*pb.Run, error) {
+	run, err := r.oneRun("WHERE r.id = ?", id)
+	if err != nil {
+		return nil, fmt.Errorf("run %s: %w", id, err)
+	}
+	return run, nil
+}
+
+// RunByKey returns a project's run with its shards.
+func (r *reader) RunByKey(projectID, key string) (*pb.Run, error) {
+	run, err := r.oneRun("WHERE p.id = ? AND r.key = ?", projectID, key)
+	if err != nil {
+		return nil, fmt.Errorf("run with key %q of project %s: %w", key, projectID, err)
+	}
+	return run, nil
+}
+
+// Runs returns a page of a project's runs.
+func (r *reader) Runs(projectID string, before uint32, limit int) ([]*pb.Run, error) {
+	below := int64(before)
+	if before == 0 {
+		below = 1 << 32
+	}
+	runs, err := all(r.c, func(rows *sql.Rows) (*pb.Run, error) {
+		f, err := scanRun(rows)
+		return f.run, err
+	}, selectRun+"WHERE p.id = ? AND r.number < ? ORDER BY r.number DESC LIMIT ?", projectID, below, max(limit, 0))
+	if err != nil {
+		return nil, fmt.Errorf("runs of project %s: %w", projectID, err)
+	}
+	return runs, nil
+}
+
+// RunningRuns returns the runs in state RUNNING; 2 is that state, written out so
+// that the index of only those is used.
+func (r *reader) RunningRuns(projectID string) (runs []*pb.Run, err error) {
+	if projectID == "" {
+		runs, err = r.runsWithShards("WHERE r.state = 2")
+	} else {
+		runs, err = r.runsWithShards("WHERE r.state = 2 AND p.id = ?", projectID)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("running runs: %w", err)
+	}
+	return runs, nil
+}
+
+// LastTotal returns how many tests the last completed run like this one had; 1
+// and 2 are the end reasons PASSED and FAILED.
+func (r *reader) LastTotal(projectID, source, name string) (uint32, error) {
+	var totals []uint32
+	totals, err := all(r.c, func(rows *sql.Rows) (n uint32, err error) { return n, rows.Scan(&n) },
+		`SELECT r.total FROM projects p JOIN runs r ON r.project = p.num
+		WHERE p.id = ? AND r.source = ? AND r.name = ? AND r.end_reason IN (1, 2)
+		ORDER BY r.number DESC LIMIT 1`, projectID, source, name)
+	if err != nil {
+		return 0, fmt.Errorf("total of the last run of project %s: %w", projectID, err)
+	}
+	if len(totals) == 0 {
+		return 0, nil
+	}
+	return totals[0], nil
+}
+
+// AddRun stores a new run with the project's next number, and makes its room.
+func (t *tx) AddRun(run *pb.Run) error {
+	project, err := t.projectNum(run.ProjectId)
+	if err != nil {
+		return fmt.Errorf("add a run: %w", err)
+	}
+	var number uint32
+	if err := t.c.row("SELECT coalesce(max(number), 0) + 1 FROM runs WHERE project = ?", []any{project}, &number); err != nil {
+		return fmt.Errorf("number a run: %w", err)
+	}
+	data, err := encodeRun(run)
+	if err != nil {
+		return err
+	}
+	_, err = t.c.exec(`INSERT INTO runs (id, project, number, key, state, end_reason, source, name, total, started_at, ended_at, data)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		run.Id, project, number, run.Key, int64(run.State), int64(run.EndReason), run.GetInfo().GetSource(), run.GetInfo().GetName(),
+		run.GetCounts().GetTotal(), micros(run.StartedAt), micros(run.EndedAt), data)
+	if err == nil {
+		_, err = t.makeRoom(event.RunRoom(run.Id))
+	}
+	if err != nil {
+		return fmt.Errorf("add run %s: %w", run.Key, err)
+	}
+	run.Number = number
+	t.bytes += len(data)
+	return nil
+}
+
+// encodeRun leaves out what is kept elsewhere or nowhere.
+func encodeRun(run *pb.Run) ([]byte, error) {
+	return encode(run, "id", "project_id", "number", "key", "shards", "url")
+}
+
+// PutRun stores what can change of a run.
+func (t *tx) PutRun(run *pb.Run) error {
+	data, err := encodeRun(run)
+	if err != nil {
+		return err
+	}
+	err = t.c.change(`UPDATE runs SET state = ?, end_reason = ?, source = ?, name = ?, total = ?, started_at = ?, ended_at = ?, data = ?
+		WHERE id = ?`, int64(run.State), int64(run.EndReason), run.GetInfo().GetSource(), run.GetInfo().GetName(),
+		run.GetCounts().GetTotal(), micros(run.StartedAt), micros(run.EndedAt), data, run.Id)
+	if err != nil {
+		return fmt.Errorf("store run %s: %w", run.Id, err)
+	}
+	t.bytes += len(data)
+	return nil
+}
+
+const selectShard = "SELECT name, state, incarnation, committed, changed_at, exit_code FROM shards "
+
+func scanShard(runID string) func(*sql.Rows) (store.Shard, error) {
+	return func(rows *sql.Rows) (store.Shard, error) {
+		var incarnation, committed, changed int64
+		s := store.Shard{RunID: runID}
+		err := rows.Scan(&s.Name, &s.State, &incarnation, &committed, &changed, &s.ExitCode)
+		s.Incarnation, s.Committed, s.ChangedAt = uint64(incarnation), uint64(committed), moment(changed)
+		return s, err
+	}
+}
+
+func (r *reader) shards(run int64, runID string) ([]store.Shard, error) {
+	return all(r.c, scanShard(runID), selectShard+"WHERE run = ? ORDER BY name", run)
+}
+
+// Shards returns a run's shards.
+func (r *reader) Shards(runID string) ([]store.Shard, error) {
+	run, err := r.runRef(runID)
+	if err != nil {
+		return nil, fmt.Errorf("shards: %w", err)
+	}
+	shards, err := r.shards(run.num, runID)
+	if err != nil {
+		return nil, fmt.Errorf("shards of run %s: %w", runID, err)
+	}
+	return shards, nil
+}
+
+// Shard returns a shard of a run.
+func (r *reader) Shard(runID, name string) (store.Shard, error) {
+	run, err := r.runRef(runID)
+	if err != nil {
+		return store.Shard{}, fmt.Errorf("shard %q: %w", name, err)
+	}
+	shards, err := all(r.c, scanShard(runID), selectShard+"WHERE run = ? AND name = ?", run.num, name)
+	if err == nil && len(shards) == 0 {
+		err = store.ErrNotFound
+	}
+	if err != nil {
+		return store.Shard{}, fmt.Errorf("shard %q of run %s: %w", name, runID, err)
+	}
+	return shards[0], nil
+}
+
+// PutShard makes or changes a shard.
+func (t *tx) PutShard(s store.Shard) error {
+	run, err := t.runRef(s.RunID)
+	if err != nil {
+		return fmt.Errorf("store shard %q: %w", s.Name, err)
+	}
+	var exit any
+	if s.ExitCode != nil {
+		exit = int64(*s.ExitCode)
+	}
+	_, err = t.c.exec(`INSERT INTO shards (run, name, state, incarnation, committed, changed_at, exit_code) VALUES (?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (run, name) DO UPDATE SET state = excluded.state, incarnation = excluded.incarnation,
+		committed = excluded.committed, changed_at = excluded.changed_at, exit_code = excluded.exit_code`,
+		run.num, s.Name, int64(s.State), int64(s.Incarnation), int64(s.Committed), s.ChangedAt.UnixMicro(), exit)
+	if err != nil {
+		return fmt.Errorf("store shard %q of run %s: %w", s.Name, s.RunID, err)
+	}
+	return nil
+}
+
+func shardProto(s store.Shard) *pb.Shard {
+	p := &pb.Shard{Name: s.Name, State: s.State, CommittedSequence: s.Committed, ExitCode: s.ExitCode}
+	if s.ChangedAt != (time.Time{}) {
+		micros := s.ChangedAt.UnixMicro()
+		p.ChangedAt = timestamp(&micros)
+	}
+	return p
+}
+
+// Suites returns a run's suites.
+func (r *reader) Suites(runID string, limit int) ([]*pb.Suite, error) {
+	run, err := r.runRef(runID)
+	if err != nil {
+		return nil, fmt.Errorf("suites: %w", err)
+	}
+	suites, err := all(r.c, func(rows *sql.Rows) (*pb.Suite, error) {
+		var data []byte
+		if err := rows.Scan(&data); err != nil {
+			return nil, err
+		}
+		s := &pb.Suite{}
+		return s, decode(data, s)
+	}, "SELECT data FROM run_suites WHERE run = ? ORDER BY name LIMIT ?", run.num, max(limit, 0))
+	if err != nil {
+		return nil, fmt.Errorf("suites of run %s: %w", runID, err)
+	}
+	return suites, nil
+}
+
+// PutSuites makes or changes suites of a run.
+func (t *tx) PutSuites(runID string, suites []*pb.Suite) error {
+	run, err := t.runRef(runID)
+	if err != nil {
+		return fmt.Errorf("store suites: %w", err)
+	}
+	for _, s := range suites {
+		data, err := encode(s)
+		if err != nil {
+			return err
+		}
+		_, err = t.c.exec(`INSERT INTO run_suites (run, name, data) VALUES (?, ?, ?)
+			ON CONFLICT (run, name) DO UPDATE SET data = excluded.data`, run.num, s.Name, data)
+		if err != nil {
+			return fmt.Errorf("store suite %s of run %s: %w", s.Name, runID, err)
+		}
+		t.bytes += len(data)
+	}
+	return nil
+}

@@ -1,0 +1,259 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/tcmanager/tcmanager/service/event"
+	"github.com/tcmanager/tcmanager/service/store"
+)
+
+// The bounds of a group. The first function of a group waits for the last one,
+// so a group ends after groupTime even if more functions wait; groupBytes bounds
+// the memory of changed pages, and groupCount that of answers.
+const (
+	groupCount = 256
+	groupBytes = 8 << 20
+	groupTime  = 10 * time.Millisecond
+)
+
+// queueLength is how many updates may wait for the writer. Those behind them
+// wait too, each in its own Update, for as long as its ctx allows.
+const queueLength = 256
+
+// job is one call of Update.
+type job struct {
+	ctx   context.Context
+	fn    func(store.Tx) error
+	taken atomic.Bool // by the writer, or by Update giving up; the first one decides
+	done  chan error  // the outcome; never blocks
+}
+
+// take returns whether the caller was the first to take the job.
+func (j *job) take() bool { return j.taken.CompareAndSwap(false, true) }
+
+// writer owns the writing connection.
+type writer struct {
+	c       *conn
+	epoch   uint64
+	now     func() time.Time
+	listen  store.Listener
+	jobs    chan *job
+	closing <-chan struct{}
+	stopped chan struct{}
+
+	// What the goroutine alone knows. All of it mirrors the transaction as it
+	// stands: a rollback restores it, a failed commit clears it.
+	rooms rooms
+	names names
+}
+
+func newWriter(c *conn, epoch uint64, o Options, closing <-chan struct{}) *writer {
+	return &writer{
+		c: c, epoch: epoch, now: o.Now, listen: o.Listener,
+		jobs: make(chan *job, queueLength), closing: closing, stopped: make(chan struct{}),
+		rooms: newRooms(), names: newNames(),
+	}
+}
+
+// update hands fn to the writer and waits for the outcome.
+func (w *writer) update(ctx context.Context, fn func(store.Tx) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	select {
+	case <-w.closing:
+		return store.ErrClosed
+	default:
+	}
+	j := &job{ctx: ctx, fn: fn, done: make(chan error, 1)}
+	select {
+	case w.jobs <- j:
+	case <-w.closing:
+		return store.ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-j.done:
+		return err
+	case <-ctx.Done():
+		if j.take() {
+			return ctx.Err()
+		}
+	case <-w.stopped:
+		// The job was queued just as the writer looked into the queue for the
+		// last time.
+		if j.take() {
+			return store.ErrClosed
+		}
+	}
+	return <-j.done
+}
+
+// run works until the store closes; then it finishes what was accepted.
+func (w *writer) run() {
+	defer close(w.stopped)
+	for {
+		select {
+		case j := <-w.jobs:
+			w.commit(j)
+		case <-w.closing:
+			for j := w.next(); j != nil; j = w.next() {
+				w.commit(j)
+			}
+			return
+		}
+	}
+}
+
+// next returns a job that waits, or nil.
+func (w *writer) next() *job {
+	select {
+	case j := <-w.jobs:
+		return j
+	default:
+		return nil
+	}
+}
+
+// group is what one commit will make durable.
+type group struct {
+	jobs   []*job
+	events []event.Event
+	bytes  int // about how much was written
+	ends   time.Time
+	err    error // why the transaction is lost
+}
+
+func (g *group) full() bool {
+	return g.err != nil || len(g.jobs) >= groupCount || g.bytes >= groupBytes || !time.Now().Before(g.ends)
+}
+
+// commit runs a job and those that wait behind it in one transaction. The
+// listener hears of it before the callers do.
+func (w *writer) commit(first *job) {
+	g := &group{ends: time.Now().Add(groupTime)}
+	w.c.broken = nil
+	w.rooms.trim()
+	if err := w.c.control("BEGIN IMMEDIATE"); err != nil {
+		g.err = fmt.Errorf("begin to write: %w", err)
+		if first.take() {
+			g.jobs = append(g.jobs, first)
+		}
+	}
+	for j := first; j != nil && g.err == nil; {
+		w.do(g, j)
+		if j = nil; !g.full() {
+			j = w.next()
+		}
+	}
+	w.finish(g)
+	if g.err == nil && len(g.events) > 0 {
+		w.listen(g.events)
+	}
+	for _, j := range g.jobs {
+		j.done <- g.err
+	}
+}
+
+// finish commits the group, or sets its err and undoes all of it.
+func (w *writer) finish(g *group) {
+	if g.err == nil && len(g.jobs) > 0 {
+		if err := w.flushLog(); err != nil {
+			g.err = fmt.Errorf("write the log: %w", err)
+		} else if err := w.c.control("COMMIT"); err != nil {
+			g.err = fmt.Errorf("commit: %w", err)
+		} else {
+			return
+		}
+	}
+	// An error here says that SQLite has rolled back by itself.
+	_ = w.c.control("ROLLBACK")
+	w.rooms.clear()
+	w.names.clear()
+}
+
+// do runs one job in a savepoint. A job that fails is answered at once.
+func (w *writer) do(g *group, j *job) {
+	if !j.take() {
+		return
+	}
+	if err := j.ctx.Err(); err != nil {
+		j.done <- err
+		return
+	}
+	if err := w.c.control("SAVEPOINT job"); err != nil {
+		g.err = fmt.Errorf("begin to write: %w", err)
+		g.jobs = append(g.jobs, j)
+		return
+	}
+	w.rooms.mark()
+	w.names.mark()
+	t := &tx{reader: reader{ctx: j.ctx, c: w.c}, w: w}
+	err := t.call(j.fn)
+	if err == nil && w.c.broken == nil {
+		err = w.c.control("RELEASE job")
+	} else if err == nil {
+		err = w.c.broken // fn passed over it
+	}
+	if err == nil {
+		g.jobs = append(g.jobs, j)
+		g.events = append(g.events, t.events...)
+		g.bytes += t.bytes
+		return
+	}
+	w.undo(g)
+	if g.err != nil {
+		g.jobs = append(g.jobs, j)
+		return
+	}
+	j.done <- err
+}
+
+// undo goes back to the savepoint. If there is none any more, SQLite has rolled
+// back the transaction, and the whole group is lost.
+func (w *writer) undo(g *group) {
+	cause := w.c.broken
+	if err := w.c.control("ROLLBACK TO job"); err != nil {
+		g.err = errors.Join(cause, fmt.Errorf("undo one update of several: %w", err))
+		return
+	}
+	if err := w.c.control("RELEASE job"); err != nil {
+		g.err = errors.Join(cause, fmt.Errorf("undo one update of several: %w", err))
+		return
+	}
+	w.c.broken = nil
+	w.rooms.undo()
+	w.names.undo()
+}
+
+// tx is the transaction as one function of Update sees it.
+type tx struct {
+	reader
+	w      *writer
+	events []event.Event
+	bytes  int
+}
+
+var _ store.Tx = (*tx)(nil)
+
+// call runs fn and turns a panic into an error, so that one bad function doesn't
+// take the writer, and all others with it.
+func (t *tx) call(fn func(store.Tx) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic in an update: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return fn(t)
+}
+
+func (t *tx) probe() error {
+	_, err := t.c.exec("UPDATE probe SET at = ?", t.w.now().UnixMicro())
+	return err
+}
