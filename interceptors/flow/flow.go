@@ -66,7 +66,9 @@ func NewWindow(ctx context.Context, limit int64) (_ context.Context, w *Window, 
 }
 
 // Body counts the reads of a request body.
-func (w *Window) Body(body io.ReadCloser) io.ReadCloser { return &countedBody{ReadCloser: body, window: w} }
+func (w *Window) Body(body io.ReadCloser) io.ReadCloser {
+	return &countedBody{ReadCloser: body, window: w}
+}
 
 type countedBody struct {
 	io.ReadCloser

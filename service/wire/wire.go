@@ -26,18 +26,18 @@ type Frozen struct {
 	encoded []byte
 }
 
-// Freeze encodes a message.
-func Freeze(m protobuf.Message) (Frozen, error) {
+// Freeze takes bytes that are an encoded message, for example joined entries of
+// a repeated field. They must not be changed afterwards.
+func Freeze(encoded []byte) Frozen { return Frozen{encoded: encoded} }
+
+// Encode encodes a message.
+func Encode(m protobuf.Message) (Frozen, error) {
 	b, err := protobuf.Marshal(m)
 	if err != nil {
 		return Frozen{}, fmt.Errorf("encode a %s: %w", m.ProtoReflect().Descriptor().Name(), err)
 	}
-	return Frozen{encoded: b}, nil
+	return Freeze(b), nil
 }
-
-// FromBytes takes bytes that are an encoded message, for example joined entries
-// of a repeated field. They must not be changed afterwards.
-func FromBytes(encoded []byte) Frozen { return Frozen{encoded: encoded} }
 
 // Bytes returns the encoded message, which must not be changed.
 func (f Frozen) Bytes() []byte { return f.encoded }
