@@ -13,9 +13,8 @@ export type { RowsState, RunSnapshot } from "./rooms/run";
 export type { TestCaseSnapshot } from "./rooms/test-case";
 export type { UserSnapshot } from "./rooms/user";
 export type {
-  AnsweredCommand,
   CommandAnswer,
-  CommandInput,
+  CommandInit,
   JoinOptions,
   KeyValueStorage,
   RoomHandle,
