@@ -1,0 +1,138 @@
+package presence
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
+	"github.com/tcmanager/tcmanager/service/event"
+)
+
+const room event.Room = "testcase:1"
+
+var anna = &pb.UserRef{Id: "anna", Name: "Anna"}
+
+// log writes down what a hub publishes, a line an event.
+type log struct {
+	t     *testing.T
+	lines []string
+}
+
+func (l *log) Publish(events []event.Event) {
+	for _, e := range events {
+		ev, err := e.Decode()
+		if err != nil {
+			l.t.Errorf("published something that can't be decoded: %v", err)
+			continue
+		}
+		switch p := ev.Payload.(type) {
+		case *pb.Event_Presence:
+			l.lines = append(l.lines, fmt.Sprintf("%s %s %d", ev.Key, p.Presence.GetPresence().State.String()[15:], p.Presence.GetPresence().Sessions))
+		case *pb.Event_Activity:
+			l.lines = append(l.lines, fmt.Sprintf("%s %s %s", p.Activity.User.Id, p.Activity.State.String()[15:], p.Activity.Field))
+		}
+	}
+}
+
+func (l *log) want(lines ...string) {
+	l.t.Helper()
+	if fmt.Sprint(l.lines) != fmt.Sprint(lines) {
+		l.t.Errorf("the room heard\n%q, want\n%q", l.lines, lines)
+	}
+	l.lines = nil
+}
+
+func inBubble(t *testing.T, fn func(*testing.T, *Hub, *log)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		l := &log{t: t}
+		h := New(l, Options{Grace: 5 * time.Second, Typing: 5 * time.Second})
+		defer h.Close()
+		fn(t, h, l)
+	})
+}
+
+func TestAUserIsThereWhileOneOfTheUsersTabsIs(t *testing.T) {
+	inBubble(t, func(t *testing.T, h *Hub, l *log) {
+		h.Enter(room, anna, "tab1")
+		h.Enter(room, anna, "tab2")
+		h.Leave(room, anna.Id, "tab1")
+		l.want("anna ONLINE 1", "anna ONLINE 2", "anna ONLINE 1")
+		h.Leave(room, anna.Id, "tab2")
+		l.want("anna OFFLINE 0")
+		if people, _ := h.Room(room); len(people) != 0 {
+			t.Errorf("the room still shows %v", people)
+		}
+	})
+}
+
+func TestAReloadIsNoLeaveAndJoin(t *testing.T) {
+	inBubble(t, func(t *testing.T, h *Hub, l *log) {
+		h.Enter(room, anna, "tab1")
+		l.want("anna ONLINE 1")
+		h.Lose(room, anna.Id, "tab1")
+		time.Sleep(4 * time.Second)
+		h.Enter(room, anna, "tab1")
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		l.want("anna RECONNECTING 1", "anna ONLINE 1")
+	})
+}
+
+func TestALostSessionIsGoneAfterTheGraceTime(t *testing.T) {
+	inBubble(t, func(t *testing.T, h *Hub, l *log) {
+		h.Enter(room, anna, "tab1")
+		h.Lose(room, anna.Id, "tab1")
+		time.Sleep(5*time.Second - 1)
+		l.want("anna ONLINE 1", "anna RECONNECTING 1")
+		time.Sleep(2)
+		synctest.Wait()
+		l.want("anna OFFLINE 0")
+	})
+}
+
+func TestTypingEndsByItselfAndIsProlongedByMore(t *testing.T) {
+	inBubble(t, func(t *testing.T, h *Hub, l *log) {
+		h.Enter(room, anna, "tab1")
+		l.lines = nil
+		h.Update(room, anna.Id, "tab1", "title", pb.ActivityState_ACTIVITY_STATE_TYPING)
+		time.Sleep(4 * time.Second)
+		h.Update(room, anna.Id, "tab1", "title", pb.ActivityState_ACTIVITY_STATE_TYPING)
+		time.Sleep(4 * time.Second)
+		l.want("anna TYPING title", "anna TYPING title")
+		time.Sleep(time.Second + 1)
+		synctest.Wait()
+		l.want("anna FOCUSED title")
+	})
+}
+
+func TestASessionIsInOneFieldAndLeavesItWithTheRoom(t *testing.T) {
+	inBubble(t, func(t *testing.T, h *Hub, l *log) {
+		h.Enter(room, anna, "tab1")
+		h.Update(room, anna.Id, "tab1", "title", pb.ActivityState_ACTIVITY_STATE_FOCUSED)
+		h.Update(room, anna.Id, "tab1", "description", pb.ActivityState_ACTIVITY_STATE_TYPING)
+		if _, doing := h.Room(room); len(doing) != 1 || doing[0].Field != "description" || doing[0].ExpiresIn.AsDuration() != 5*time.Second {
+			t.Errorf("the room shows %v, want typing in description for 5 s", doing)
+		}
+		h.Leave(room, anna.Id, "tab1")
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		l.want("anna ONLINE 1", "anna FOCUSED title", "anna LEFT title", "anna TYPING description", "anna LEFT description", "anna OFFLINE 0")
+	})
+}
+
+func TestWhoIsNotInTheRoomCanNotActInIt(t *testing.T) {
+	inBubble(t, func(t *testing.T, h *Hub, l *log) {
+		h.Enter(room, anna, "tab1")
+		l.lines = nil
+		if h.Update(room, "mallory", "tab1", "title", pb.ActivityState_ACTIVITY_STATE_TYPING) {
+			t.Error("an outsider was taken for a member of the room")
+		}
+		if h.Update("testcase:2", anna.Id, "tab1", "title", pb.ActivityState_ACTIVITY_STATE_TYPING) {
+			t.Error("a session acted in a room that it isn't in")
+		}
+		l.want()
+	})
+}

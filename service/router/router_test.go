@@ -1,0 +1,103 @@
+package router
+
+import (
+	"bytes"
+	"testing"
+
+	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
+	"github.com/tcmanager/tcmanager/service/event"
+)
+
+// ear keeps what it hears.
+type ear struct{ batches []Batch }
+
+func (e *ear) Offer(b Batch) { e.batches = append(e.batches, b) }
+
+func (e *ear) offsets() []uint64 {
+	var out []uint64
+	for _, b := range e.batches {
+		for _, ev := range b.Events {
+			out = append(out, ev.Position.Offset)
+		}
+	}
+	return out
+}
+
+func durable(room event.Room, offset uint64) event.Event {
+	return event.Event{
+		Room: room, Class: pb.DeliveryClass_DELIVERY_CLASS_DURABLE,
+		Position: event.Position{Epoch: 1, Offset: offset}, Wire: []byte{byte(offset)},
+	}
+}
+
+func TestASubscriberHearsItsRoomsInOrderAndNoOthers(t *testing.T) {
+	r := New()
+	var a, b ear
+	r.Subscribe("testrun:a", &a)
+	r.Subscribe("testrun:b", &b)
+	r.Publish([]event.Event{durable("testrun:a", 1), durable("testrun:a", 2), durable("testrun:b", 1), durable("testrun:a", 3)})
+	if got := a.offsets(); len(got) != 3 || got[0] != 1 || got[1] != 2 || got[2] != 3 {
+		t.Errorf("room a heard %v, want 1 2 3", got)
+	}
+	if got := b.offsets(); len(got) != 1 || got[0] != 1 {
+		t.Errorf("room b heard %v, want 1", got)
+	}
+}
+
+func TestABatchIsOneClassAndItsWireIsTheEventsJoined(t *testing.T) {
+	r := New()
+	var a ear
+	r.Subscribe("testrun:a", &a)
+	fleeting := event.Event{Room: "testrun:a", Class: pb.DeliveryClass_DELIVERY_CLASS_EPHEMERAL, Wire: []byte{99}}
+	r.Publish([]event.Event{durable("testrun:a", 1), durable("testrun:a", 2), fleeting})
+	if len(a.batches) != 2 {
+		t.Fatalf("heard %d batches, want 2: classes never share one", len(a.batches))
+	}
+	if got := a.batches[0]; !bytes.Equal(got.Wire, []byte{1, 2}) || got.First() != 1 || got.Last().Offset != 2 {
+		t.Errorf("first batch is %v from %d to %d, want bytes 1 2 from 1 to 2", got.Wire, got.First(), got.Last().Offset)
+	}
+}
+
+func TestWhoLeftHearsNothingAndEmptyRoomsAreForgotten(t *testing.T) {
+	r := New()
+	var a, b ear
+	leaveA := r.Subscribe("testrun:a", &a)
+	leaveB := r.Subscribe("testrun:a", &b)
+	if n := r.Audience("testrun:a"); n != 2 {
+		t.Fatalf("the audience is %d, want 2", n)
+	}
+	leaveA()
+	leaveA() // a second time is harmless
+	r.Publish([]event.Event{durable("testrun:a", 1)})
+	if len(a.batches) != 0 || len(b.batches) != 1 {
+		t.Errorf("the one who left heard %d batches and the other %d, want 0 and 1", len(a.batches), len(b.batches))
+	}
+	leaveB()
+	if n := r.Rooms(); n != 0 {
+		t.Errorf("%d rooms are left, want 0", n)
+	}
+}
+
+func TestLeavingDuringAPublishDoesNotDisturbIt(t *testing.T) {
+	r := New()
+	var b ear
+	quitter := &quitter{}
+	quitter.leave = r.Subscribe("testrun:a", quitter)
+	r.Subscribe("testrun:a", &b)
+	r.Publish([]event.Event{durable("testrun:a", 1)})
+	r.Publish([]event.Event{durable("testrun:a", 2)})
+	if got := b.offsets(); len(got) != 2 {
+		t.Errorf("the one who stayed heard %v, want 1 2", got)
+	}
+	if quitter.heard != 1 {
+		t.Errorf("the one who left heard %d batches, want 1", quitter.heard)
+	}
+}
+
+// quitter leaves when it hears something.
+type quitter struct {
+	leave func()
+	heard int
+}
+
+func (q *quitter) Offer(Batch) { q.heard++; q.leave() }
