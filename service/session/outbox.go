@@ -301,3 +301,10 @@ func (o *outbox) settled(room event.Room) bool {
 	p := o.rooms[room]
 	return p == nil || !p.behind && !o.waitsLocked(room)
 }
+
+// waiting is how many bytes of durable events wait.
+func (o *outbox) waiting() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.bytes
+}

@@ -235,3 +235,11 @@ func poke(ch chan struct{}) {
 	default:
 	}
 }
+
+// Waiting returns how many bytes of durable events wait in memory for slow
+// clients; each session's share is at most Config.QueueBytes.
+func (srv *Server) Waiting() int {
+	n := 0
+	srv.each(func(s *Session) { n += s.out.waiting() })
+	return n
+}

@@ -127,7 +127,10 @@ type LogPart struct {
 // Head is where a room's log is.
 type Head struct {
 	Newest event.Position // of the newest event; offset 0 when there is none
-	Trim   event.Position // of the newest event that is no longer kept; offset 0 when none was dropped
+	// Trim is of the newest event that is no longer kept. While none was dropped
+	// its offset is 0 and its epoch the one the room was made in: a client that
+	// came before the first event can go on from there.
+	Trim event.Position
 }
 
 // Reader reads a snapshot. Lookups of one thing return ErrNotFound.

@@ -137,7 +137,8 @@ func (t *tx) makeRoom(name event.Room) (*room, error) {
 	if !errors.Is(err, store.ErrNotFound) {
 		return r, err
 	}
-	r = &room{name: name, head: store.Head{Newest: event.Position{Epoch: t.w.epoch}}}
+	born := event.Position{Epoch: t.w.epoch}
+	r = &room{name: name, head: store.Head{Newest: born, Trim: born}}
 	t.w.rooms.byName[name] = r
 	t.w.rooms.touch(r, true)
 	return r, nil
@@ -189,8 +190,8 @@ func (w *writer) flushLog() error {
 func (w *writer) flushRoom(r *room) (err error) {
 	newest := r.head.Newest
 	if r.num == 0 {
-		r.num, err = w.c.insert("INSERT INTO rooms (name, newest_offset, newest_epoch) VALUES (?, ?, ?)",
-			string(r.name), int64(newest.Offset), int64(newest.Epoch))
+		r.num, err = w.c.insert("INSERT INTO rooms (name, newest_offset, newest_epoch, trim_epoch) VALUES (?, ?, ?, ?)",
+			string(r.name), int64(newest.Offset), int64(newest.Epoch), int64(r.head.Trim.Epoch))
 		return err
 	}
 	return w.c.change("UPDATE rooms SET newest_offset = ?, newest_epoch = ? WHERE num = ?",

@@ -1,0 +1,256 @@
+package session_test
+
+import (
+	"context"
+	"io"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
+	"github.com/tcmanager/tcmanager/service/event"
+	"github.com/tcmanager/tcmanager/service/identity"
+	"github.com/tcmanager/tcmanager/service/notification"
+	"github.com/tcmanager/tcmanager/service/presence"
+	"github.com/tcmanager/tcmanager/service/project"
+	"github.com/tcmanager/tcmanager/service/router"
+	"github.com/tcmanager/tcmanager/service/rules"
+	"github.com/tcmanager/tcmanager/service/run"
+	"github.com/tcmanager/tcmanager/service/scene"
+	"github.com/tcmanager/tcmanager/service/session"
+	"github.com/tcmanager/tcmanager/service/store"
+)
+
+// room is the room of the scene's project.
+const room = string(event.KindProject) + ":" + scene.ProjectID
+
+// stage is a session server over the real store, router and presence.
+type stage struct {
+	*scene.Scene
+	t        *testing.T
+	server   *session.Server
+	presence *presence.Hub
+	runs     *run.Service
+	projects *project.Service
+}
+
+// onStage runs a test in a bubble, where time is the test's own.
+func onStage(t *testing.T, cfg session.Config, fn func(*testing.T, *stage)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		rt := router.New()
+		st := &stage{t: t, presence: presence.New(rt, presence.Options{})}
+		st.Scene = scene.Listening(t, rt.Publish)
+		st.runs = run.New(st.Store, run.Config{})
+		st.projects = project.New(st.Store, time.Now)
+		st.server = session.NewServer(cfg, session.Deps{
+			Store: st.Store, Router: rt, Presence: st.presence,
+			Rooms: map[event.Kind]session.RoomSource{
+				event.KindProject: project.NewRoom(func(string) string { return "" }),
+				event.KindUser:    notification.Room{},
+				event.KindRun:     run.Room{Service: st.runs},
+			},
+			Commands: commands{st.runs},
+			Verify:   verify,
+			Validate: func(req *pb.SubscribeRequest) error { return rules.Message(req) },
+		})
+		fn(t, st)
+		st.presence.Close()
+	})
+}
+
+// commands carries out the commands these tests use.
+type commands struct{ runs *run.Service }
+
+func (c commands) Do(ctx context.Context, cmd *pb.Command) (*pb.CommandResult, error) {
+	resp, err := c.runs.StartRun(ctx, cmd.GetStartRun())
+	if err != nil {
+		return nil, err
+	}
+	return &pb.CommandResult{Result: &pb.CommandResult_StartRun{StartRun: resp}}, nil
+}
+
+// verify takes a token "USER" and lets it live for an hour.
+func verify(_ context.Context, token string) (identity.Caller, error) {
+	if token == "forged" {
+		return identity.Caller{}, identity.ErrUnauthenticated
+	}
+	return identity.Caller{User: &pb.User{Id: token, Name: token}, ExpiresAt: time.Now().Add(time.Hour)}, nil
+}
+
+// say appends n numbered durable events to the project's room.
+func (st *stage) say(n int) {
+	st.t.Helper()
+	for range n {
+		st.Update(func(tx store.Tx) error {
+			d, err := event.NewDraft(event.Room(room), time.Now(), nil, &pb.Event{Payload: &pb.Event_MemberChanged{
+				MemberChanged: &pb.MemberChanged{ProjectId: scene.ProjectID},
+			}})
+			if err != nil {
+				return err
+			}
+			_, err = tx.Append(d)
+			return err
+		})
+	}
+}
+
+// client is the other end of a stream.
+type client struct {
+	st     *stage
+	ctx    context.Context
+	cancel context.CancelFunc
+	in     chan *pb.SubscribeRequest
+	out    chan []byte
+	done   chan error
+}
+
+// connect opens a stream of a user, whose token lives for an hour.
+func (st *stage) connect(user string) *client {
+	st.t.Helper()
+	ctx, cancel := context.WithCancel(identity.WithCaller(st.t.Context(), identity.Caller{
+		User: &pb.User{Id: user, Name: scene.NameOf(user)}, ExpiresAt: time.Now().Add(time.Hour),
+	}))
+	c := &client{
+		st: st, ctx: ctx, cancel: cancel,
+		in: make(chan *pb.SubscribeRequest, 64), out: make(chan []byte), done: make(chan error, 1),
+	}
+	go func() {
+		err := st.server.Serve(c)
+		cancel()
+		c.done <- err
+	}()
+	st.t.Cleanup(cancel)
+	return c
+}
+
+// Context, Send and Recv make a client the stream of its session.
+func (c *client) Context() context.Context { return c.ctx }
+
+func (c *client) Send(encoded []byte) error {
+	select {
+	case c.out <- encoded:
+		return nil
+	case <-c.ctx.Done():
+		return c.ctx.Err()
+	}
+}
+
+func (c *client) Recv() (*pb.SubscribeRequest, error) {
+	select {
+	case req, ok := <-c.in:
+		if !ok {
+			return nil, io.EOF
+		}
+		return req, nil
+	case <-c.ctx.Done():
+		return nil, c.ctx.Err()
+	}
+}
+
+// next returns the next frame; it is an error if the stream ends or nothing
+// comes for an hour of the bubble's time.
+func (c *client) next() *pb.SubscribeResponse {
+	c.st.t.Helper()
+	select {
+	case b := <-c.out:
+		frame := &pb.SubscribeResponse{}
+		if err := proto.Unmarshal(b, frame); err != nil {
+			c.st.t.Fatalf("a frame can't be decoded: %v", err)
+		}
+		return frame
+	case err := <-c.done:
+		c.st.t.Fatalf("the stream ended: %v", err)
+	case <-time.After(time.Hour):
+		c.st.t.Fatal("nothing came")
+	}
+	return nil
+}
+
+// quiet makes sure that nothing waits for the client.
+func (c *client) quiet() {
+	c.st.t.Helper()
+	synctest.Wait()
+	select {
+	case b := <-c.out:
+		frame := &pb.SubscribeResponse{}
+		if err := proto.Unmarshal(b, frame); err != nil {
+			c.st.t.Fatal(err)
+		}
+		c.st.t.Fatalf("something came: %v", frame)
+	default:
+	}
+}
+
+// ended returns why the stream ended.
+func (c *client) ended() error {
+	c.st.t.Helper()
+	for {
+		select {
+		case <-c.out:
+		case err := <-c.done:
+			return err
+		case <-time.After(time.Hour):
+			c.st.t.Fatal("the stream did not end")
+		}
+	}
+}
+
+func (c *client) hello(session string) *pb.Welcome {
+	c.st.t.Helper()
+	c.in <- &pb.SubscribeRequest{Id: 1, Frame: &pb.SubscribeRequest_Hello{Hello: &pb.Hello{Client: "test", SessionId: session}}}
+	w := c.next().GetWelcome()
+	if w == nil {
+		c.st.t.Fatal("hello was not answered with a welcome")
+	}
+	return w
+}
+
+func (c *client) ask(req *pb.JoinRoom) {
+	c.in <- &pb.SubscribeRequest{Id: 2, Frame: &pb.SubscribeRequest_Join{Join: req}}
+}
+
+// join comes into a room and returns the answer, without the frames before it
+// that hold nothing but presence.
+func (c *client) join(req *pb.JoinRoom) *pb.Joined {
+	c.st.t.Helper()
+	c.ask(req)
+	for {
+		frame := c.next()
+		if j := frame.GetJoined(); j != nil {
+			return j
+		}
+		if frame.GetError() != nil || frame.GetReset_() != nil {
+			c.st.t.Fatalf("join %s: %v", req.Room, frame)
+		}
+	}
+}
+
+// durable returns the next n durable events of a room.
+func (c *client) durable(n int) []*pb.Event {
+	c.st.t.Helper()
+	var out []*pb.Event
+	for len(out) < n {
+		for _, ev := range c.next().Events {
+			if ev.Offset > 0 {
+				out = append(out, ev)
+			}
+		}
+	}
+	if len(out) != n {
+		c.st.t.Fatalf("heard %d events, want %d", len(out), n)
+	}
+	return out
+}
+
+// consecutive makes sure that events follow after an offset without a gap.
+func consecutive(t *testing.T, after uint64, events []*pb.Event) {
+	t.Helper()
+	for i, ev := range events {
+		if ev.Offset != after+uint64(i)+1 {
+			t.Fatalf("event %d has offset %d, want %d", i, ev.Offset, after+uint64(i)+1)
+		}
+	}
+}
