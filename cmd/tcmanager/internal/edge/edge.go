@@ -1,0 +1,137 @@
+// Package edge is the server's web listener: the pages, grpc-web with its
+// websocket carrier, health and metrics.
+//
+//	POST, or websocket "grpc-websockets", to a method   gRPC, through the same grpc.Server
+//	/healthz                                            200 while the process serves
+//	/readyz                                             200 while the store works and the server isn't stopping
+//	/health                                             whether the bearer token is good
+//	/metrics                                            for Prometheus
+//	everything else                                     the embedded page
+//
+// Metrics, beside those of the interceptors and of Go itself:
+//
+//	tcm_connections{listener}                 open connections, "grpc" or "http"
+//	tcm_connections_refused_total{listener}   refused because there were too many
+//	tcm_websockets                            open websockets
+//	tcm_websockets_refused_total{reason}      "origin", "method", "stopping"
+//	tcm_websockets_ended_total{reason}        "closed"; "silent" (nothing read in time), "stalled" (a write
+//	                                          took too long), "late" (no header block in time), "malformed"
+//	                                          (the header block), "flood" (sent too far ahead)
+//
+// # Trust
+//
+// Only the connection itself says who the peer is: X-Forwarded-For and its kin
+// are not read. Requests of web pages are accepted from the origins in the list
+// only. That keeps foreign pages out and is no authorisation: every call is
+// authenticated and authorised behind this door like those from any other.
+//
+// # Concurrency
+//
+// A websocket holds net/http's goroutine for its connection, which also writes;
+// grpc-go's for reading and for the handler; and those of the two libraries.
+// Close ends them and waits.
+package edge
+
+import (
+	"context"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"google.golang.org/grpc"
+
+	"github.com/tcmanager/tcmanager/service/identity"
+)
+
+// Config is what the edge needs. Every field must be set.
+type Config struct {
+	GRPC     *grpc.Server // with all services registered
+	Log      *slog.Logger
+	Pages    fs.FS // index.html and what it loads
+	Registry *prometheus.Registry
+	Ready    func(context.Context) error
+	Verify   func(token string) (identity.Caller, error)
+
+	PublicURL      string   // where people open the page; its origin is always allowed
+	AllowedOrigins []string // others
+	HTTPAddr       string   // where the server listens
+
+	MaxMessageBytes int
+	AuthTimeout     time.Duration // for a websocket's header block
+	IdleTimeout     time.Duration // a websocket that sends nothing for so long is closed; clients ping more often
+	PingInterval    time.Duration // how often a quiet websocket is pinged; at least a second
+	WriteStall      time.Duration // how long one write may take
+}
+
+// Edge is an http.Handler.
+type Edge struct {
+	handler  http.Handler
+	gateway  *gateway
+	stopping atomic.Bool
+}
+
+// New returns the handler of the web listener.
+func New(c Config) (*Edge, error) {
+	m, err := newSocketMetrics(c.Registry)
+	if err != nil {
+		return nil, err
+	}
+	e := &Edge{}
+	e.gateway = newGateway(c, m)
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", e.alive)
+	mux.HandleFunc("GET /readyz", e.ready(c.Ready))
+	mux.HandleFunc("GET /health", e.token(c.Verify))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(c.Registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
+	mux.Handle("/", newPages(c.Pages, c.PublicURL))
+	quick := withWriteDeadline(mux)
+	e.handler = withHeaders(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if e.gateway.wants(r) {
+			e.gateway.ServeHTTP(w, r)
+			return
+		}
+		quick.ServeHTTP(w, r)
+	}))
+	return e, nil
+}
+
+// ServeHTTP serves one request.
+func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) { e.handler.ServeHTTP(w, r) }
+
+// Stopping makes /readyz say so and refuses new websockets; open ones go on.
+func (e *Edge) Stopping() {
+	e.stopping.Store(true)
+	e.gateway.refuseNew()
+}
+
+// Close closes all websockets, which http.Server.Shutdown knows nothing about,
+// and waits until their handlers have returned or ctx ends.
+func (e *Edge) Close(ctx context.Context) error { return e.gateway.close(ctx) }
+
+// quickWrite is how long an answer that is not a stream may take to be sent; the
+// page's largest file takes so long at 100 kbit/s.
+const quickWrite = time.Minute
+
+func withWriteDeadline(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// A writer without deadlines is one of a test; there is nothing to bound then.
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(quickWrite))
+		next.ServeHTTP(w, r)
+	})
+}
+
+// withHeaders adds what every answer says to browsers.
+func withHeaders(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		next.ServeHTTP(w, r)
+	})
+}

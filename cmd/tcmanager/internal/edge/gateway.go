@@ -1,0 +1,240 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/improbable-eng/grpc-web/go/grpcweb"
+	"google.golang.org/grpc"
+
+	"github.com/tcmanager/tcmanager/interceptors/flow"
+)
+
+const (
+	// readLimitSlack is what a websocket message may have beside the largest gRPC
+	// message: the byte of the subprotocol and the five of the framing.
+	readLimitSlack = 64
+	// bodyTimeout is how long the body of a POST may take to arrive.
+	bodyTimeout = 30 * time.Second
+)
+
+// gateway hands grpc-web requests to the gRPC server, and watches over what the
+// library does not: see conn.go for connections and package flow for memory.
+type gateway struct {
+	web     *grpcweb.WrappedGrpcServer
+	log     *slog.Logger
+	origins []string
+	methods map[string]bool
+	timing  timing
+	metrics *socketMetrics
+
+	mu      sync.Mutex
+	closing bool             // no websocket is accepted any more
+	open    map[*socket]bool // websockets whose handler has not returned
+	idle    chan struct{}    // closed when closing and nothing is open
+}
+
+func newGateway(c Config, m *socketMetrics) *gateway {
+	g := &gateway{
+		log: c.Log, origins: allowedOrigins(c), methods: map[string]bool{}, metrics: m,
+		timing: timing{header: c.AuthTimeout, idle: c.IdleTimeout, stall: c.WriteStall},
+		open:   map[*socket]bool{}, idle: make(chan struct{}),
+	}
+	resources := grpcweb.ListGRPCResources(c.GRPC)
+	for _, method := range resources {
+		g.methods[method] = true
+	}
+	g.web = grpcweb.WrapHandler(windowed(c.GRPC, 2*int64(c.MaxMessageBytes)),
+		grpcweb.WithWebsockets(true),
+		grpcweb.WithWebsocketOriginFunc(func(*http.Request) bool { return true }), // checked before
+		grpcweb.WithOriginFunc(g.allowed),
+		grpcweb.WithEndpointsFunc(func() []string { return resources }),
+		grpcweb.WithWebsocketsMessageReadLimit(int64(c.MaxMessageBytes)+readLimitSlack),
+		grpcweb.WithWebsocketPingInterval(c.PingInterval),
+	)
+	return g
+}
+
+// windowed bounds what is read of a request ahead of its handler.
+func windowed(s *grpc.Server, limit int64) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, window, stop := flow.NewWindow(r.Context(), limit)
+		defer stop()
+		r = r.WithContext(ctx)
+		r.Body = window.Body(r.Body)
+		s.ServeHTTP(w, r)
+		if socket, ok := ctx.Value(socketKey{}).(*socket); ok && errors.Is(context.Cause(ctx), flow.ErrExceeded) {
+			socket.endedBecause("flood")
+		}
+	})
+}
+
+type socketKey struct{}
+
+// allowedOrigins are the public address and the configured ones. A server on
+// this machine alone is reached by several names, which all are itself.
+func allowedOrigins(c Config) []string {
+	origins := append([]string{c.PublicURL}, c.AllowedOrigins...)
+	host, port, err := net.SplitHostPort(c.HTTPAddr)
+	names := []string{"127.0.0.1", "localhost", "::1"}
+	if err != nil || !slices.Contains(names, host) {
+		return origins
+	}
+	for _, name := range names {
+		origins = append(origins, "http://"+net.JoinHostPort(name, port))
+	}
+	return origins
+}
+
+func (g *gateway) allowed(origin string) bool { return slices.Contains(g.origins, origin) }
+
+// wants reports whether a request is gRPC in one of its web forms.
+func (g *gateway) wants(r *http.Request) bool {
+	return g.web.IsGrpcWebSocketRequest(r) || g.web.IsGrpcWebRequest(r) || g.web.IsAcceptableGrpcCorsRequest(r)
+}
+
+func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if g.web.IsGrpcWebSocketRequest(r) {
+		g.serveSocket(w, r)
+		return
+	}
+	// A browser sends a foreign page's POST whatever CORS says about the answer,
+	// so it is refused here. Programs send no Origin and are welcome.
+	if origin := r.Header.Get("Origin"); origin != "" && !g.allowed(origin) {
+		http.Error(w, originRefused, http.StatusForbidden)
+		return
+	}
+	c := http.NewResponseController(w)
+	// Errors mean that the connection knows no deadlines, or is gone.
+	_ = c.SetReadDeadline(time.Now().Add(bodyTimeout))
+	r.Body = &postBody{ReadCloser: r.Body, control: c}
+	g.web.ServeHTTP(&postWriter{ResponseWriter: w, control: c, stall: g.timing.stall}, r)
+}
+
+const originRefused = "this page's origin is not in the server's list; start the server with --allowed-origins or --public-url"
+
+func (g *gateway) serveSocket(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case !g.allowed(r.Header.Get("Origin")):
+		g.refuse(w, r, "origin", http.StatusForbidden, originRefused)
+		return
+	case !g.methods[r.URL.Path]:
+		g.refuse(w, r, "method", http.StatusNotFound, "there is no such method")
+		return
+	}
+	s := &socket{timing: g.timing}
+	if !g.enter(s) {
+		g.refuse(w, r, "stopping", http.StatusServiceUnavailable, "the server is stopping; try again in a moment")
+		return
+	}
+	defer g.leave(s)
+	ctx := context.WithValue(r.Context(), socketKey{}, s)
+	g.web.ServeHTTP(&hijacker{ResponseWriter: w, socket: s}, r.WithContext(ctx))
+}
+
+func (g *gateway) refuse(w http.ResponseWriter, r *http.Request, reason string, code int, text string) {
+	g.metrics.refused.WithLabelValues(reason).Inc()
+	g.log.InfoContext(r.Context(), "websocket refused", "reason", reason, "peer.address", r.RemoteAddr)
+	http.Error(w, text, code)
+}
+
+func (g *gateway) enter(s *socket) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closing {
+		return false
+	}
+	g.open[s] = true
+	g.metrics.open.Inc()
+	return true
+}
+
+// leave closes what a handler may have left open: the library returns without
+// closing when it can't make sense of a header block.
+func (g *gateway) leave(s *socket) {
+	s.close()
+	g.metrics.open.Dec()
+	g.metrics.ended.WithLabelValues(s.whyEnded()).Inc()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.open, s)
+	g.noteIdleLocked()
+}
+
+func (g *gateway) noteIdleLocked() {
+	if !g.closing || len(g.open) > 0 {
+		return
+	}
+	select {
+	case <-g.idle:
+	default:
+		close(g.idle)
+	}
+}
+
+func (g *gateway) refuseNew() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closing = true
+	g.noteIdleLocked()
+}
+
+func (g *gateway) close(ctx context.Context) error {
+	g.refuseNew()
+	g.mu.Lock()
+	for s := range g.open {
+		s.close()
+	}
+	g.mu.Unlock()
+	select {
+	case <-g.idle:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// postBody reads the body of a POST in whole buffers, since grpc-go keeps a
+// buffer of 16 KiB for each read, and lifts the deadline at the end, so that the
+// answer may be a long stream.
+type postBody struct {
+	io.ReadCloser
+	control *http.ResponseController
+}
+
+func (b *postBody) Read(p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		var more int
+		more, err = b.ReadCloser.Read(p[n:])
+		n += more
+	}
+	if errors.Is(err, io.EOF) {
+		_ = b.control.SetReadDeadline(time.Time{}) // an error means that the connection is gone
+	}
+	return n, err
+}
+
+// postWriter bounds how long each write of an answer may take.
+type postWriter struct {
+	http.ResponseWriter
+	control *http.ResponseController
+	stall   time.Duration
+}
+
+func (w *postWriter) Write(p []byte) (int, error) {
+	_ = w.control.SetWriteDeadline(time.Now().Add(w.stall)) // as above
+	return w.ResponseWriter.Write(p)
+}
+
+// Flush sends what was written.
+func (w *postWriter) Flush() {
+	_ = w.control.SetWriteDeadline(time.Now().Add(w.stall))
+	_ = w.control.Flush()
+}

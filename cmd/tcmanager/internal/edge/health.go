@@ -1,0 +1,87 @@
+package edge
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/tcmanager/tcmanager/service/identity"
+)
+
+// readyTimeout bounds /readyz: whoever asks gives up soon after.
+const readyTimeout = 2 * time.Second
+
+func (e *Edge) alive(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+}
+
+func (e *Edge) ready(ready func(context.Context) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if e.stopping.Load() {
+			writeJSON(w, http.StatusServiceUnavailable, map[string]string{"status": "stopping"})
+			return
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
+		defer cancel()
+		if err := ready(ctx); err != nil {
+			// Why is in the server's log and metrics, not for everyone to read.
+			writeJSON(w, http.StatusServiceUnavailable, map[string]string{"status": "unavailable"})
+			return
+		}
+		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+	}
+}
+
+// tokenHealth is the answer of /health.
+type tokenHealth struct {
+	Status    string     `json:"status"`
+	Token     string     `json:"token"` // "none", "valid" or "invalid"
+	User      string     `json:"user,omitempty"`
+	ExpiresAt *time.Time `json:"expires_at,omitempty"`
+}
+
+func (e *Edge) token(verify func(string) (identity.Caller, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		token, given, err := bearer(r)
+		if !given {
+			writeJSON(w, http.StatusOK, tokenHealth{Status: "ok", Token: "none"})
+			return
+		}
+		var caller identity.Caller
+		if err == nil {
+			caller, err = verify(token)
+		}
+		if err != nil {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			writeJSON(w, http.StatusUnauthorized, tokenHealth{Status: "ok", Token: "invalid"})
+			return
+		}
+		expires := caller.ExpiresAt.UTC()
+		writeJSON(w, http.StatusOK, tokenHealth{Status: "ok", Token: "valid", User: caller.User.GetId(), ExpiresAt: &expires})
+	}
+}
+
+// bearer returns the token of a request; given is false without an
+// authorization header.
+func bearer(r *http.Request) (token string, given bool, err error) {
+	value := r.Header.Get("Authorization")
+	if value == "" {
+		return "", false, nil
+	}
+	scheme, token, ok := strings.Cut(value, " ")
+	if !ok || !strings.EqualFold(scheme, "bearer") {
+		return "", true, errors.New("not a bearer token")
+	}
+	return token, true, nil
+}
+
+func writeJSON(w http.ResponseWriter, code int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	// An error here means that the client has gone.
+	_ = json.NewEncoder(w).Encode(v)
+}

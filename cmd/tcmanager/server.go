@@ -1,0 +1,318 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+
+	"github.com/tcmanager/tcmanager/clients/web"
+	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/config"
+	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/edge"
+	"github.com/tcmanager/tcmanager/interceptors"
+	"github.com/tcmanager/tcmanager/interceptors/auth"
+	"github.com/tcmanager/tcmanager/interceptors/ratelimit"
+	"github.com/tcmanager/tcmanager/service/identity"
+	"github.com/tcmanager/tcmanager/service/store"
+	"github.com/tcmanager/tcmanager/service/wire"
+)
+
+// Deps is what newServices gets from the server.
+type Deps struct {
+	Log        *slog.Logger
+	Registerer prometheus.Registerer // for the services' own metrics
+	Verifier   *identity.Verifier    // checks tokens
+	Identity   *identity.Service     // to be registered
+	PublicURL  string                // without a trailing slash; links are built from it
+	Version    string
+}
+
+// Services are the nouns behind the listeners, and what they stand on.
+type Services struct {
+	// Store is closed by the server after everything else has ended.
+	Store store.Store
+	// Authenticator turns tokens into callers; the auth interceptor uses it.
+	Authenticator auth.Authenticator
+	// Register registers the services; it is called once, before any request.
+	Register func(*grpc.Server)
+	// Run does the background work until ctx ends, and waits for all of it. An
+	// error stops the server.
+	Run func(ctx context.Context) error
+	// Drain tells clients of long streams to come back later and ends the streams.
+	// It returns when they have ended, or when ctx has.
+	Drain func(ctx context.Context)
+}
+
+// server is a running server.
+type server struct {
+	cfg       config.Config
+	log       *slog.Logger
+	services  *Services
+	grpc      *grpc.Server
+	health    *health.Server
+	edge      *edge.Edge
+	http      *http.Server
+	grpcL     net.Listener
+	httpL     net.Listener
+	publicURL string
+}
+
+// serve runs the server until ctx ends and it has stopped. Logs and the banner
+// go to w.
+func serve(ctx context.Context, c config.Config, w io.Writer) error {
+	log := newLogger(w, c)
+	s, err := newServer(ctx, c, log)
+	if err != nil {
+		return err
+	}
+	if isTerminal(w) || c.LogFormat == "text" {
+		fmt.Fprint(w, s.banner())
+	}
+	return s.run(ctx)
+}
+
+// newServer opens the listeners and the store. It serves nothing yet.
+func newServer(ctx context.Context, c config.Config, log *slog.Logger) (_ *server, err error) {
+	s := &server{cfg: c, log: log, health: health.NewServer()}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if err := s.listen(ctx, registry); err != nil {
+		return nil, err
+	}
+	// From here on a failure gives back what is open.
+	defer func() {
+		if err != nil {
+			s.closeListeners()
+			if s.services != nil {
+				err = errors.Join(err, s.services.Store.Close())
+			}
+		}
+	}()
+	s.publicURL = c.BaseURL(s.httpL.Addr().String())
+	verifier, identities, err := newIdentity(c, s.publicURL)
+	if err != nil {
+		return nil, err
+	}
+	deps := Deps{Log: log, Registerer: registry, Verifier: verifier, Identity: identities, PublicURL: s.publicURL, Version: version()}
+	if s.services, err = newServices(ctx, c, deps); err != nil {
+		return nil, err
+	}
+	if c.Dev {
+		if err := identity.Bootstrap(ctx, s.services.Store); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.newGRPC(registry); err != nil {
+		return nil, err
+	}
+	return s, s.newHTTP(registry, verifier)
+}
+
+// newIdentity makes what checks and signs tokens. With --dev the secret of the
+// data directory serves where none is configured.
+func newIdentity(c config.Config, publicURL string) (*identity.Verifier, *identity.Service, error) {
+	keys := c.Keys()
+	var signer *identity.Signer
+	if c.Dev {
+		var err error
+		if signer, err = signerOf(c); err != nil {
+			return nil, nil, err
+		}
+		if keys.HS256Secret == nil {
+			if keys.HS256Secret, err = identity.DevSecret(c.DataDir); err != nil {
+				return nil, nil, err
+			}
+		}
+	}
+	verifier, err := identity.NewVerifier(keys)
+	if err != nil {
+		return nil, nil, err
+	}
+	return verifier, identity.NewService(identity.Info{Version: version(), PublicURL: publicURL}, signer), nil
+}
+
+func (s *server) listen(ctx context.Context, r prometheus.Registerer) error {
+	metrics, err := edge.NewListenerMetrics(r)
+	if err != nil {
+		return err
+	}
+	grpcL, grpcErr := listen(ctx, "grpc-addr", s.cfg.GRPCAddr)
+	httpL, httpErr := listen(ctx, "http-addr", s.cfg.HTTPAddr)
+	if grpcErr == nil {
+		s.grpcL = metrics.Limit(grpcL, "grpc", s.cfg.MaxConnections)
+	}
+	if httpErr == nil {
+		s.httpL = metrics.Limit(httpL, "http", s.cfg.MaxConnections)
+	}
+	if err := errors.Join(grpcErr, httpErr); err != nil {
+		s.closeListeners()
+		return err
+	}
+	return nil
+}
+
+func listen(ctx context.Context, flag, addr string) (net.Listener, error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("%s is in use, perhaps by another tcmanager: stop that, or choose another port with --%s", addr, flag)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen at --%s %s: %w", flag, addr, err)
+	}
+	return l, nil
+}
+
+func (s *server) closeListeners() {
+	for _, l := range []net.Listener{s.grpcL, s.httpL} {
+		if l != nil {
+			_ = l.Close() // nothing was accepted yet
+		}
+	}
+}
+
+const (
+	maxHeaderBytes    = 32 << 10 // metadata of one call: a token and little else
+	maxStreams        = 1000     // calls at once on one connection
+	connectionTimeout = 10 * time.Second
+	// writeBufferSize lets the transport join the frames of many small events
+	// into one write.
+	writeBufferSize = 64 << 10
+	readBufferSize  = 16 << 10
+)
+
+func (s *server) newGRPC(r prometheus.Registerer) error {
+	chain, err := interceptors.Chain(interceptors.Config{
+		Log: s.log, Registerer: r, Authenticator: s.services.Authenticator,
+		Limits: ratelimit.Config{
+			Calls:    ratelimit.Rate{PerSecond: s.cfg.CallRate, Burst: s.cfg.CallBurst},
+			Messages: ratelimit.Rate{PerSecond: s.cfg.MessageRate, Burst: s.cfg.MessageBurst},
+		},
+	})
+	if err != nil {
+		return err
+	}
+	s.grpc = grpc.NewServer(append(chain,
+		grpc.ForceServerCodecV2(wire.NewCodec()),
+		grpc.MaxRecvMsgSize(s.cfg.MaxMessageBytes),
+		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.MaxHeaderListSize(maxHeaderBytes),
+		grpc.ConnectionTimeout(connectionTimeout),
+		grpc.WriteBufferSize(writeBufferSize),
+		grpc.ReadBufferSize(readBufferSize),
+		grpc.WaitForHandlers(true), // Stop returns when no handler can touch the store any more
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: s.cfg.HeartbeatInterval, Timeout: 10 * time.Second}),
+	)...)
+	s.services.Register(s.grpc)
+	healthpb.RegisterHealthServer(s.grpc, s.health)
+	for name := range s.grpc.GetServiceInfo() {
+		s.health.SetServingStatus(name, healthpb.HealthCheckResponse_SERVING)
+	}
+	if s.cfg.Reflection {
+		reflection.Register(s.grpc)
+	}
+	return nil
+}
+
+func (s *server) newHTTP(r *prometheus.Registry, verifier *identity.Verifier) (err error) {
+	s.edge, err = edge.New(edge.Config{
+		GRPC: s.grpc, Log: s.log, Pages: web.FS(), Registry: r, Ready: s.services.Store.Ready, Verify: verifier.Verify,
+		PublicURL: s.publicURL, AllowedOrigins: s.cfg.AllowedOrigins, HTTPAddr: s.httpL.Addr().String(),
+		MaxMessageBytes: s.cfg.MaxMessageBytes, AuthTimeout: s.cfg.AuthTimeout,
+		IdleTimeout: s.cfg.HeartbeatTimeout, PingInterval: s.cfg.HeartbeatInterval, WriteStall: writeStall,
+	})
+	if err != nil {
+		return err
+	}
+	s.http = &http.Server{
+		Handler:           s.edge,
+		ReadHeaderTimeout: 5 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // what clients do wrong at the level of TCP
+	}
+	return nil
+}
+
+// writeStall is how long a browser may take to read what the kernel can't hold.
+const writeStall = 10 * time.Second
+
+// run serves until ctx ends or something breaks, then stops.
+func (s *server) run(ctx context.Context) error {
+	s.log.InfoContext(ctx, "serving", "version", version(), "grpc.addr", s.grpcL.Addr().String(), "http.addr", s.httpL.Addr().String(),
+		"public_url", s.publicURL, "data_dir", s.cfg.DataDir, "dev", s.cfg.Dev)
+	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopBackground()
+	group, broken := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.services.Run(background) })
+	group.Go(func() error { return s.grpc.Serve(s.grpcL) })
+	group.Go(func() error {
+		if err := s.http.Serve(s.httpL); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	<-broken.Done() // a signal, or one of the three ended with an error
+	s.stop(context.WithoutCancel(ctx))
+	stopBackground()
+	err := group.Wait()
+	if closeErr := s.services.Store.Close(); closeErr != nil {
+		err = errors.Join(err, fmt.Errorf("close the store: %w", closeErr))
+	}
+	s.log.InfoContext(ctx, "stopped")
+	return err
+}
+
+// stop ends the doors: it says that the server is going, lets clients of streams
+// know, waits for calls, and then closes what is left.
+func (s *server) stop(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.StopTimeout)
+	defer cancel()
+	s.log.InfoContext(ctx, "stopping", "timeout", s.cfg.StopTimeout.String())
+	s.health.Shutdown()
+	s.edge.Stopping()
+	// Streams first: GracefulStop waits for those of native clients, and cuts
+	// those of browsers without a status.
+	s.services.Drain(ctx)
+	graceful := make(chan struct{})
+	go func() {
+		defer close(graceful)
+		s.grpc.GracefulStop()
+	}()
+	httpErr := s.http.Shutdown(ctx)
+	edgeErr := s.edge.Close(ctx)
+	select {
+	case <-graceful:
+	case <-ctx.Done():
+		s.log.WarnContext(ctx, "some calls did not end in time and are cut off")
+		s.grpc.Stop()
+		<-graceful
+	}
+	if err := errors.Join(httpErr, edgeErr); err != nil {
+		s.log.WarnContext(ctx, "some connections of browsers are cut off", "error", err)
+		_ = s.http.Close() // nothing is left to tell anyone
+	}
+}
+
+// banner says where the server is and what to do next.
+func (s *server) banner() string {
+	b := fmt.Sprintf("\n  TCManager %s\n\n  open      %s\n  gRPC      %s\n  data      %s\n", version(), s.publicURL, s.grpcL.Addr(), s.cfg.DataDir)
+	if s.cfg.Dev {
+		b += "\n  Anyone on this machine can sign in: development mode.\n\n  next, in a Go project:\n\n    go test -json ./... | bin/tcm stream --project " + identity.DemoProject + "\n\n"
+	}
+	return b
+}

@@ -1,0 +1,35 @@
+package main
+
+import "runtime/debug"
+
+// release is set by the linker for a release: -ldflags "-X main.release=0.1.0".
+var release string
+
+// version is the release, or "dev" for an unversioned build.
+func version() string {
+	if release != "" {
+		return release
+	}
+	return "dev"
+}
+
+// revision is the commit that the binary was built from; empty if unknown.
+func revision() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	var commit, changed string
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			commit = s.Value[:min(len(s.Value), 12)]
+		case s.Key == "vcs.modified" && s.Value == "true":
+			changed = "+changes"
+		}
+	}
+	if commit == "" {
+		return ""
+	}
+	return "(" + commit + changed + ")"
+}
