@@ -18,7 +18,9 @@ import (
 // List names a list, for example "comments".
 type List string
 
-var errToken = fault.Field("page_token", "must be the next_page_token of an earlier answer to the same request; leave it empty to start at the first page")
+// ErrToken is the answer to a token that no answer ever gave, or whose place in
+// the list is gone.
+var ErrToken = fault.Field("page_token", "must be the next_page_token of an earlier answer to the same request; leave it empty to start at the first page")
 
 // Token makes the token of the page that begins after a cursor; the empty cursor
 // has the empty token.
@@ -37,11 +39,11 @@ func (l List) cursor(token string) (string, error) {
 	}
 	b, err := base64.RawURLEncoding.DecodeString(token)
 	if err != nil {
-		return "", errToken
+		return "", ErrToken
 	}
 	list, cursor, ok := strings.Cut(string(b), ":")
 	if !ok || list != string(l) || cursor == "" {
-		return "", errToken
+		return "", ErrToken
 	}
 	return cursor, nil
 }
@@ -54,7 +56,7 @@ func (l List) UUID(token string) (string, error) {
 	}
 	id, err := uuid.Parse(cursor)
 	if err != nil {
-		return "", errToken
+		return "", ErrToken
 	}
 	return id.String(), nil
 }
@@ -67,7 +69,7 @@ func (l List) Number(token string) (uint32, error) {
 	}
 	n, err := strconv.ParseUint(cursor, 10, 32)
 	if err != nil {
-		return 0, errToken
+		return 0, ErrToken
 	}
 	return uint32(n), nil
 }

@@ -69,7 +69,8 @@ func create(tx store.Tx, caller identity.Caller, key, name string, at time.Time)
 	if err != nil {
 		return nil, fmt.Errorf("make an id: %w", err)
 	}
-	p := &pb.Project{Id: id.String(), Key: key, Name: name, CreatedAt: timestamppb.New(at)}
+	// To the microsecond, as stores keep it: the answer is the project as stored.
+	p := &pb.Project{Id: id.String(), Key: key, Name: name, CreatedAt: timestamppb.New(at.Truncate(time.Microsecond))}
 	err = tx.PutProject(p)
 	if errors.Is(err, store.ErrExists) {
 		return nil, fault.New(fault.Exists, "PROJECT_KEY_TAKEN", "the key %q is taken; choose another one", key)
