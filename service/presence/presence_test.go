@@ -2,6 +2,7 @@ package presence
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,11 +17,15 @@ var anna = &pb.UserRef{Id: "anna", Name: "Anna"}
 
 // log writes down what a hub publishes, a line an event.
 type log struct {
-	t     *testing.T
+	t  *testing.T
+	mu sync.Mutex // timers publish too
+
 	lines []string
 }
 
 func (l *log) Publish(events []event.Event) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for _, e := range events {
 		ev, err := e.Decode()
 		if err != nil {
@@ -38,6 +43,8 @@ func (l *log) Publish(events []event.Event) {
 
 func (l *log) want(lines ...string) {
 	l.t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if fmt.Sprint(l.lines) != fmt.Sprint(lines) {
 		l.t.Errorf("the room heard\n%q, want\n%q", l.lines, lines)
 	}
@@ -96,7 +103,7 @@ func TestALostSessionIsGoneAfterTheGraceTime(t *testing.T) {
 func TestTypingEndsByItselfAndIsProlongedByMore(t *testing.T) {
 	inBubble(t, func(t *testing.T, h *Hub, l *log) {
 		h.Enter(room, anna, "tab1")
-		l.lines = nil
+		l.want("anna ONLINE 1")
 		h.Update(room, anna.Id, "tab1", "title", pb.ActivityState_ACTIVITY_STATE_TYPING)
 		time.Sleep(4 * time.Second)
 		h.Update(room, anna.Id, "tab1", "title", pb.ActivityState_ACTIVITY_STATE_TYPING)
@@ -126,7 +133,7 @@ func TestASessionIsInOneFieldAndLeavesItWithTheRoom(t *testing.T) {
 func TestWhoIsNotInTheRoomCanNotActInIt(t *testing.T) {
 	inBubble(t, func(t *testing.T, h *Hub, l *log) {
 		h.Enter(room, anna, "tab1")
-		l.lines = nil
+		l.want("anna ONLINE 1")
 		if h.Update(room, "mallory", "tab1", "title", pb.ActivityState_ACTIVITY_STATE_TYPING) {
 			t.Error("an outsider was taken for a member of the room")
 		}

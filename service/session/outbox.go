@@ -48,10 +48,11 @@ type latestKey struct {
 // place is where a session is in a room. Events up to queued are sent or wait in
 // the queue; behind says that newer ones wait in the log.
 type place struct {
-	queued uint64
-	newest uint64 // the newest offset heard of
-	behind bool
-	follow bool // tell the session when a run of this project starts or ends
+	queued  uint64
+	newest  uint64 // the newest offset heard of
+	behind  bool
+	joining bool // where the session is in the room isn't known yet
+	follow  bool // tell the session when a run of this project starts or ends
 }
 
 func newOutbox(maxBytes int) *outbox {
@@ -84,7 +85,7 @@ func (o *outbox) post(frame *pb.SubscribeResponse) {
 // read where the room is, what is published is only noted.
 func (o *outbox) enter(room event.Room) {
 	o.mu.Lock()
-	o.rooms[room] = &place{behind: true}
+	o.rooms[room] = &place{behind: true, joining: true}
 	o.mu.Unlock()
 }
 
@@ -96,7 +97,7 @@ func (o *outbox) placeAt(room event.Room, offset, newest uint64, follow bool) {
 		p.queued = offset
 		p.newest = max(p.newest, newest)
 		p.behind = p.newest > offset
-		p.follow = follow
+		p.joining, p.follow = false, follow
 	}
 	o.mu.Unlock()
 	o.signal()
@@ -264,7 +265,7 @@ func (o *outbox) nextBehind() (event.Room, uint64, uint64, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for room, p := range o.rooms { // Go's random order of a map is fair enough
-		if p.behind && p.newest > p.queued && !o.waitsLocked(room) {
+		if p.behind && !p.joining && p.newest > p.queued && !o.waitsLocked(room) {
 			return room, p.queued, p.newest, true
 		}
 	}

@@ -169,18 +169,28 @@ func (c *client) next() *pb.SubscribeResponse {
 	return nil
 }
 
-// quiet makes sure that nothing waits for the client.
+// quiet makes sure that nothing waits for the client but news of who is there.
 func (c *client) quiet() {
 	c.st.t.Helper()
-	synctest.Wait()
-	select {
-	case b := <-c.out:
-		frame := &pb.SubscribeResponse{}
-		if err := proto.Unmarshal(b, frame); err != nil {
-			c.st.t.Fatal(err)
+	for {
+		synctest.Wait()
+		select {
+		case b := <-c.out:
+			frame := &pb.SubscribeResponse{}
+			if err := proto.Unmarshal(b, frame); err != nil {
+				c.st.t.Fatal(err)
+			}
+			for _, ev := range frame.Events {
+				if ev.GetPresence() == nil {
+					c.st.t.Fatalf("something came: %v", ev)
+				}
+			}
+			if frame.Frame != nil {
+				c.st.t.Fatalf("something came: %v", frame)
+			}
+		default:
+			return
 		}
-		c.st.t.Fatalf("something came: %v", frame)
-	default:
 	}
 }
 
@@ -224,6 +234,11 @@ func (c *client) join(req *pb.JoinRoom) *pb.Joined {
 		}
 		if frame.GetError() != nil || frame.GetReset_() != nil {
 			c.st.t.Fatalf("join %s: %v", req.Room, frame)
+		}
+		for _, ev := range frame.Events {
+			if ev.Room == req.Room && ev.Offset > 0 {
+				c.st.t.Fatalf("event %d came before the answer to the join", ev.Offset)
+			}
 		}
 	}
 }
