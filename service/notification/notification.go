@@ -141,9 +141,6 @@ func (s *Service) ListNotifications(ctx context.Context, req *pb.ListNotificatio
 	resp := &pb.ListNotificationsResponse{}
 	err = s.store.View(ctx, func(r store.Reader) error {
 		all, err := r.Notifications(caller.User.GetId(), before, req.GetUnreadOnly(), size+1)
-		if errors.Is(err, store.ErrNotFound) && before != "" {
-			return page.ErrToken // another user's notification
-		}
 		if err != nil {
 			return fmt.Errorf("read the notifications of %s: %w", caller.User.GetId(), err)
 		}

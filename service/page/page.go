@@ -18,8 +18,7 @@ import (
 // List names a list, for example "comments".
 type List string
 
-// ErrToken is the answer to a token that no answer ever gave, or whose place in
-// the list is gone.
+// ErrToken is the answer to a token that no answer to such a request ever gave.
 var ErrToken = fault.Field("page_token", "must be the next_page_token of an earlier answer to the same request; leave it empty to start at the first page")
 
 // Token makes the token of the page that begins after a cursor; the empty cursor
