@@ -133,7 +133,9 @@ type Head struct {
 	Trim event.Position
 }
 
-// Reader reads a snapshot. Lookups of one thing return ErrNotFound.
+// Reader reads a snapshot. Lookups of one thing return ErrNotFound. Lists of a
+// thing that doesn't exist are empty, and so is what follows an item that
+// doesn't exist, or the recent events of a room that was never made.
 type Reader interface {
 	// User returns a user's record.
 	User(id string) (*pb.User, error)

@@ -14,12 +14,12 @@ import (
 func (r *reader) Notifications(userID, before string, unreadOnly bool, limit int) ([]*pb.Notification, error) {
 	user, err := r.userNum(userID)
 	if err != nil {
-		return nil, fmt.Errorf("notifications: %w", err)
+		return nil, orNone(err)
 	}
 	below := int64(1<<63 - 1)
 	if before != "" {
 		if err := r.c.row("SELECT num FROM notifications WHERE user = ? AND id = ?", []any{user, before}, &below); err != nil {
-			return nil, fmt.Errorf("notification %s of %s: %w", before, userID, err)
+			return nil, orNone(err)
 		}
 	}
 	query := "SELECT data, read_at FROM notifications WHERE user = ? AND num < ? ORDER BY num DESC LIMIT ?"

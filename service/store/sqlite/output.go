@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"database/sql"
-	"errors"
 	"fmt"
 
 	"github.com/tcmanager/tcmanager/service/store"
@@ -38,19 +37,16 @@ func (t *tx) AddOutput(runID string, out []store.Output) error {
 
 // Output returns a part of stored output.
 func (r *reader) Output(key store.OutputKey, after int64, limit int) (store.OutputPart, error) {
+	part := store.OutputPart{Next: after}
 	run, err := r.runRef(key.RunID)
 	if err != nil {
-		return store.OutputPart{}, fmt.Errorf("output: %w", err)
+		return part, orNone(err)
 	}
-	part := store.OutputPart{Next: after}
 	name, attempt, err := r.outputKey(run, key)
-	if errors.Is(err, store.ErrNotFound) { // nothing was ever called that
-		return part, nil
-	}
 	if err == nil {
 		err = r.readOutput(&part, limit, run.num, name, int64(attempt), after)
 	}
-	if err != nil {
+	if orNone(err) != nil {
 		return store.OutputPart{}, fmt.Errorf("output of run %s: %w", key.RunID, err)
 	}
 	return part, nil

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -20,6 +21,14 @@ type reader struct {
 }
 
 var _ store.Reader = (*reader)(nil)
+
+// orNone makes a list of what isn't there an empty list.
+func orNone(err error) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	return err
+}
 
 // micros returns a moment as a column holds it; NULL for none.
 func micros(t *timestamppb.Timestamp) any {

@@ -137,7 +137,7 @@ func (r *reader) Results(runID string, q store.ResultQuery) ([]store.Result, err
 	}
 	run, err := r.runRef(runID)
 	if err != nil {
-		return nil, fmt.Errorf("results: %w", err)
+		return nil, orNone(err)
 	}
 	query, args := resultsQuery(run.num, q)
 	results, err := r.results(query, args...)
@@ -184,7 +184,7 @@ const eachPage = 500
 func (r *reader) EachResult(runID string, fn func(store.Result) error) error {
 	run, err := r.runRef(runID)
 	if err != nil {
-		return fmt.Errorf("results: %w", err)
+		return orNone(err)
 	}
 	const query = "SELECT " + resultColumns + fromResults +
 		"WHERE r.run = ? AND (r.seq, r.attempt) > (?, ?) ORDER BY r.seq, r.attempt LIMIT ?"

@@ -212,11 +212,7 @@ func (r *reader) shards(run int64, runID string) ([]store.Shard, error) {
 
 // Shards returns a run's shards.
 func (r *reader) Shards(runID string) ([]store.Shard, error) {
-	run, err := r.runRef(runID)
-	if err != nil {
-		return nil, fmt.Errorf("shards: %w", err)
-	}
-	shards, err := r.shards(run.num, runID)
+	shards, err := all(r.c, scanShard(runID), selectShard+"WHERE run = (SELECT num FROM runs WHERE id = ?) ORDER BY name", runID)
 	if err != nil {
 		return nil, fmt.Errorf("shards of run %s: %w", runID, err)
 	}
@@ -225,11 +221,7 @@ func (r *reader) Shards(runID string) ([]store.Shard, error) {
 
 // Shard returns a shard of a run.
 func (r *reader) Shard(runID, name string) (store.Shard, error) {
-	run, err := r.runRef(runID)
-	if err != nil {
-		return store.Shard{}, fmt.Errorf("shard %q: %w", name, err)
-	}
-	shards, err := all(r.c, scanShard(runID), selectShard+"WHERE run = ? AND name = ?", run.num, name)
+	shards, err := all(r.c, scanShard(runID), selectShard+"WHERE run = (SELECT num FROM runs WHERE id = ?) AND name = ?", runID, name)
 	if err == nil && len(shards) == 0 {
 		err = store.ErrNotFound
 	}
@@ -270,10 +262,6 @@ func shardProto(s store.Shard) *pb.Shard {
 
 // Suites returns a run's suites.
 func (r *reader) Suites(runID string, limit int) ([]*pb.Suite, error) {
-	run, err := r.runRef(runID)
-	if err != nil {
-		return nil, fmt.Errorf("suites: %w", err)
-	}
 	suites, err := all(r.c, func(rows *sql.Rows) (*pb.Suite, error) {
 		var data []byte
 		if err := rows.Scan(&data); err != nil {
@@ -281,7 +269,7 @@ func (r *reader) Suites(runID string, limit int) ([]*pb.Suite, error) {
 		}
 		s := &pb.Suite{}
 		return s, decode(data, s)
-	}, "SELECT data FROM run_suites WHERE run = ? ORDER BY name LIMIT ?", run.num, max(limit, 0))
+	}, "SELECT data FROM run_suites WHERE run = (SELECT num FROM runs WHERE id = ?) ORDER BY name LIMIT ?", runID, max(limit, 0))
 	if err != nil {
 		return nil, fmt.Errorf("suites of run %s: %w", runID, err)
 	}

@@ -141,13 +141,13 @@ func (r *reader) caseNum(id string) (num int64, err error) {
 func (r *reader) Comments(testCaseID, after string, limit int) ([]*pb.Comment, error) {
 	of, err := r.caseNum(testCaseID)
 	if err != nil {
-		return nil, fmt.Errorf("comments: %w", err)
+		return nil, orNone(err)
 	}
 	var afterNum int64
 	if after != "" {
 		err := r.c.row("SELECT num FROM comments WHERE id = ? AND test_case = ?", []any{after, of}, &afterNum)
 		if err != nil {
-			return nil, fmt.Errorf("comment %s of test case %s: %w", after, testCaseID, err)
+			return nil, orNone(err)
 		}
 	}
 	comments, err := all(r.c, func(rows *sql.Rows) (*pb.Comment, error) {
