@@ -7,10 +7,12 @@ export type { ConnectionStateName } from "./connection";
 export { browserEnvironment, type Environment, type WakeSignal } from "./environment";
 export { fromErrorMessage, TcmError, type TcmErrorInit, toTcmError, type Violation } from "./errors";
 export type { FieldActivity } from "./rooms/activity";
+export { describeEvent } from "./rooms/describe";
 export type { ProjectSnapshot } from "./rooms/project";
-export type { Row, RowTable } from "./rooms/row-table";
+export { isFailure, type Row, type RowTable } from "./rooms/row-table";
 export type { RowsState, RunSnapshot } from "./rooms/run";
 export type { TestCaseSnapshot } from "./rooms/test-case";
+export { revisionOf } from "./rooms/test-case";
 export type { UserSnapshot } from "./rooms/user";
 export type {
   CommandAnswer,
@@ -33,4 +35,6 @@ export type {
 } from "./stores/client";
 export { createClient } from "./stores/client";
 export type { ConnectionSnapshot, ConnectionStore, EventRecord, Quality } from "./stores/connection";
+export { qualityOf } from "./stores/connection";
 export { durationToMs, timestampToMs } from "./time";
+export { createGrpcWebSocketTransport, type GrpcWebSocketTransportOptions } from "./transport/grpc-websocket";

@@ -1,23 +1,33 @@
-import type { Client, Interceptor, Transport } from "@connectrpc/connect";
-import type {
-  ActivityState,
+import {
+  type Client,
+  createClient as createServiceClient,
+  type Interceptor,
+  type Transport,
+} from "@connectrpc/connect";
+import {
+  type ActivityState,
   CollaborationService,
-  Comment,
+  type Comment,
 } from "@tcmanager/gen/tcmanager/v1/collaboration_pb";
-import type { ExecutionService } from "@tcmanager/gen/tcmanager/v1/execution_pb";
-import type { IdentityService } from "@tcmanager/gen/tcmanager/v1/identity_pb";
-import type { Notification, NotificationService } from "@tcmanager/gen/tcmanager/v1/notification_pb";
-import type { ProjectService } from "@tcmanager/gen/tcmanager/v1/project_pb";
-import type { Detail } from "@tcmanager/gen/tcmanager/v1/realtime_pb";
-import type { TestCase, TestCaseField, TestCaseService } from "@tcmanager/gen/tcmanager/v1/testcase_pb";
-import type { Environment } from "../environment";
+import { ExecutionService } from "@tcmanager/gen/tcmanager/v1/execution_pb";
+import { IdentityService } from "@tcmanager/gen/tcmanager/v1/identity_pb";
+import { type Notification, NotificationService } from "@tcmanager/gen/tcmanager/v1/notification_pb";
+import { ProjectService } from "@tcmanager/gen/tcmanager/v1/project_pb";
+import { type Detail, RealtimeService } from "@tcmanager/gen/tcmanager/v1/realtime_pb";
+import { type TestCase, type TestCaseField, TestCaseService } from "@tcmanager/gen/tcmanager/v1/testcase_pb";
+import { browserEnvironment, type Environment } from "../environment";
 import type { ProjectSnapshot } from "../rooms/project";
 import type { RunSnapshot } from "../rooms/run";
 import type { TestCaseSnapshot } from "../rooms/test-case";
 import type { UserSnapshot } from "../rooms/user";
 import type { KeyValueStorage, Session, TokenSource } from "../session";
+import { SessionDriver } from "../session";
 import type { RoomStore } from "../store";
+import { bearerToken } from "../transport/auth";
+import { createTransport } from "../transport/transport";
 import type { ConnectionStore } from "./connection";
+import { createConnectionStore } from "./connection";
+import { ClientRooms } from "./rooms";
 
 /** How to make a client. */
 export interface ClientOptions {
@@ -99,4 +109,45 @@ export interface TcmClient {
 }
 
 /** createClient makes a client. Nothing is sent before the first call or open. */
-export declare function createClient(options: ClientOptions): TcmClient;
+export function createClient(options: ClientOptions): TcmClient {
+  const transport = options.transport ?? networkTransport(options);
+  const environment = options.environment ?? browserEnvironment();
+  const session = new SessionDriver({
+    client: createServiceClient(RealtimeService, transport),
+    token: options.token,
+    environment,
+    clientName: options.clientName ?? "ts/0.1.0",
+    storage: options.storage,
+    connectTimeoutMs: options.connectTimeoutMs ?? defaultConnectTimeoutMs,
+  });
+  const connection = createConnectionStore(session, environment);
+  const services = {
+    identity: createServiceClient(IdentityService, transport),
+    projects: createServiceClient(ProjectService, transport),
+    execution: createServiceClient(ExecutionService, transport),
+    testCases: createServiceClient(TestCaseService, transport),
+    collaboration: createServiceClient(CollaborationService, transport),
+    notifications: createServiceClient(NotificationService, transport),
+  };
+  const rooms = new ClientRooms({ session, environment, ...services });
+  return {
+    session,
+    connection,
+    ...services,
+    openRun: (id) => rooms.openRun(id),
+    openProject: (idOrKey, projectOptions) => rooms.openProject(idOrKey, projectOptions),
+    openTestCase: (id) => rooms.openTestCase(id),
+    openUser: () => rooms.openUser(),
+    close: () => {
+      rooms.close();
+      session.stop();
+      connection.close();
+    },
+  };
+}
+
+const defaultConnectTimeoutMs = 20_000;
+
+function networkTransport({ baseUrl, token, interceptors = [] }: ClientOptions): Transport {
+  return createTransport({ baseUrl, interceptors: [...interceptors, bearerToken(token)] });
+}

@@ -1,8 +1,12 @@
 import type { Event } from "@tcmanager/gen/tcmanager/v1/event_pb";
 import type { User } from "@tcmanager/gen/tcmanager/v1/identity_pb";
-import type { ConnectionStateName } from "../connection";
+import { type ConnectionStateName, isOffline } from "../connection";
+import type { Environment } from "../environment";
 import type { TcmError } from "../errors";
+import { describeEvent } from "../rooms/describe";
+import type { SessionDriver, SessionStatus } from "../session";
 import type { Store } from "../store";
+import { Notifier } from "./notifier";
 
 /** How good the connection feels, from ping's round trip and the server's word of lag. */
 export type Quality = "good" | "fair" | "poor";
@@ -50,7 +54,7 @@ export interface ConnectionSnapshot {
   readonly serverVersion: string;
   /** Commands sent but not answered yet: "saving", or "unsaved changes" while not connected. */
   readonly unsaved: number;
-  /** The newest 20 events of all rooms, newest first. */
+  /** The newest 20 events of all rooms, newest first, without typing and counts. */
   readonly lastEvents: readonly EventRecord[];
 }
 
@@ -58,4 +62,87 @@ export interface ConnectionSnapshot {
 export interface ConnectionStore extends Store<ConnectionSnapshot> {
   /** Tries at once, whatever was planned; also begins anew after "closed". */
   readonly reconnect: () => void;
+}
+
+const keptEvents = 20;
+
+/** Above these round trips people notice, and are hindered (Nielsen's 0.1 s and 1 s, with room for a far server). */
+const fairAboveMs = 300;
+const poorAboveMs = 1_000;
+/** Behind by more than this, what is shown is old news. */
+const poorAboveLag = 1_000;
+
+/** qualityOf grades a connection. */
+export function qualityOf(rttMs: number, lag: number): Quality {
+  if (rttMs > poorAboveMs || lag > poorAboveLag) return "poor";
+  return rttMs > fairAboveMs || lag > 0 ? "fair" : "good";
+}
+
+/** createConnectionStore follows a session. Call close at the session's end. */
+export function createConnectionStore(
+  session: SessionDriver,
+  environment: Environment,
+): ConnectionStore & { readonly close: () => void } {
+  let records: readonly { readonly timeMs: number; readonly event: Event }[] = [];
+  let described: readonly EventRecord[] = [];
+  let describedFrom = records;
+  const make = (): ConnectionSnapshot => {
+    if (describedFrom !== records) {
+      described = records.map(({ timeMs, event }) => describe(timeMs, event));
+      describedFrom = records;
+    }
+    return toSnapshot(session.status(), described);
+  };
+  let snapshot = make();
+  const notifier = new Notifier(environment, () => {
+    snapshot = make();
+  });
+  const stopStatus = session.onStatus(() => notifier.changed());
+  const stopEvents = session.onEvent((event) => {
+    if (event.payload.case === "activity" || event.payload.case === "runProgress") return;
+    records = [{ timeMs: environment.now(), event }, ...records.slice(0, keptEvents - 1)];
+    notifier.changed();
+  });
+  return {
+    getSnapshot: () => snapshot,
+    subscribe: notifier.subscribe,
+    reconnect: () => session.reconnect(),
+    close: () => {
+      stopStatus();
+      stopEvents();
+      notifier.close();
+    },
+  };
+}
+
+function describe(timeMs: number, event: Event): EventRecord {
+  return {
+    timeMs,
+    room: event.room,
+    kind: event.payload.case ?? "unknown",
+    actor: event.actor?.name ?? "",
+    text: describeEvent(event),
+    event,
+  };
+}
+
+function toSnapshot(status: SessionStatus, lastEvents: readonly EventRecord[]): ConnectionSnapshot {
+  const { connection, welcome, rttMs, lag } = status;
+  return {
+    state: connection.kind,
+    sinceMs: status.sinceMs,
+    attempt: "attempt" in connection ? connection.attempt : 0,
+    offline: isOffline(connection),
+    retryAtMs: "retryAtMs" in connection ? connection.retryAtMs : undefined,
+    error: "error" in connection ? connection.error : undefined,
+    rttMs,
+    quality: rttMs === undefined ? undefined : qualityOf(rttMs, lag),
+    lag,
+    clockOffsetMs: status.clockOffsetMs,
+    user: welcome?.user,
+    sessionId: welcome?.sessionId ?? "",
+    serverVersion: welcome?.serverVersion ?? "",
+    unsaved: status.unsaved,
+    lastEvents,
+  };
 }
