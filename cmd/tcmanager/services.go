@@ -3,32 +3,134 @@ package main
 import (
 	"context"
 	"path/filepath"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
 	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/config"
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
+	"github.com/tcmanager/tcmanager/service/collaboration"
+	"github.com/tcmanager/tcmanager/service/event"
 	"github.com/tcmanager/tcmanager/service/identity"
+	"github.com/tcmanager/tcmanager/service/notification"
+	"github.com/tcmanager/tcmanager/service/presence"
+	"github.com/tcmanager/tcmanager/service/project"
+	"github.com/tcmanager/tcmanager/service/router"
+	"github.com/tcmanager/tcmanager/service/rules"
+	"github.com/tcmanager/tcmanager/service/run"
+	"github.com/tcmanager/tcmanager/service/session"
 	"github.com/tcmanager/tcmanager/service/store/sqlite"
+	"github.com/tcmanager/tcmanager/service/testcase"
 )
 
-// newServices opens the store and makes the nouns that stand on it.
+// newServices opens the store, makes the nouns that stand on it, and joins them
+// to the rooms. It is the only place that knows every room and every noun.
 func newServices(ctx context.Context, c config.Config, d Deps) (*Services, error) {
-	db, err := sqlite.Open(ctx, sqlite.Options{Path: filepath.Join(c.DataDir, "tcmanager.db")})
+	rooms := router.New()
+	heard := &listener{rooms: rooms}
+	db, err := sqlite.Open(ctx, sqlite.Options{Path: filepath.Join(c.DataDir, "tcmanager.db"), Listener: heard.hear})
 	if err != nil {
 		return nil, err
 	}
+	runURL := func(id string) string { return d.PublicURL + "/runs/" + id }
 	authenticator := identity.NewAuthenticator(d.Verifier, identity.NewUsers(db))
+	here := presence.New(rooms, presence.Options{})
+	nouns := commands{
+		runs: run.New(db, run.Config{
+			Grace: c.RunGrace, MaxRequest: c.MaxMessageBytes, URL: runURL, Logger: d.Log, Progress: rooms.Publish,
+		}),
+		cases:         testcase.New(db, time.Now),
+		comments:      collaboration.New(db, time.Now),
+		notifications: notification.New(db, time.Now),
+	}
+	projects := project.New(db, time.Now)
+	sessions := session.NewServer(session.Config{
+		Version: d.Version, HeartbeatInterval: c.HeartbeatInterval, HeartbeatTimeout: c.HeartbeatTimeout,
+		HelloTimeout: c.AuthTimeout, MaxSessions: c.MaxConnections, MaxRequestBytes: c.MaxMessageBytes,
+	}, session.Deps{
+		Store: db, Router: rooms, Presence: here, Commands: nouns,
+		Rooms: map[event.Kind]session.RoomSource{
+			event.KindProject:  project.NewRoom(runURL),
+			event.KindRun:      run.Room{Service: nouns.runs},
+			event.KindTestCase: testcase.Room{},
+			event.KindUser:     notification.Room{},
+		},
+		Verify:   authenticator.Authenticate,
+		Validate: func(req *pb.SubscribeRequest) error { return rules.Message(req) },
+	})
+	heard.sessions = sessions
+	watch(d.Registerer, sessions, nouns.runs, rooms)
 	return &Services{
 		Store:         db,
 		Authenticator: authenticator,
 		Register: func(s *grpc.Server) {
 			pb.RegisterIdentityServiceServer(s, d.Identity)
+			pb.RegisterProjectServiceServer(s, projects)
+			pb.RegisterExecutionServiceServer(s, nouns.runs)
+			pb.RegisterTestCaseServiceServer(s, nouns.cases)
+			pb.RegisterCollaborationServiceServer(s, nouns.comments)
+			pb.RegisterNotificationServiceServer(s, nouns.notifications)
+			pb.RegisterRealtimeServiceServer(s, sessions)
 		},
 		Run: func(ctx context.Context) error {
-			<-ctx.Done()
-			return nil
+			defer here.Close()
+			return nouns.runs.Run(ctx)
 		},
-		Drain: func(context.Context) {},
+		Drain: func(ctx context.Context) { drain(ctx, sessions, nouns.runs) },
 	}, nil
+}
+
+// kindMemberChanged is the field of Event.payload that tells of memberships.
+const kindMemberChanged = 40
+
+// listener hears what was committed. It is called by the store's writer, so it
+// never waits.
+type listener struct {
+	rooms    *router.Router
+	sessions *session.Server // set before anything is committed that sessions could care about
+}
+
+// hear brings events to their rooms, and makes the sessions of a member whose
+// rights changed look at them again.
+func (l *listener) hear(events []event.Event) {
+	l.rooms.Publish(events)
+	for _, ev := range events {
+		if ev.Kind != kindMemberChanged || l.sessions == nil {
+			continue
+		}
+		if m, err := ev.Decode(); err == nil {
+			l.sessions.Recheck(m.GetMemberChanged().GetMember().GetUser().GetId())
+		}
+	}
+}
+
+// drainPoll is how often a stop looks whether all streams have ended.
+const drainPoll = 10 * time.Millisecond
+
+// drain sends every client away and waits until they have gone, or ctx ends.
+func drain(ctx context.Context, sessions *session.Server, runs *run.Service) {
+	sessions.Drain()
+	runs.Drain()
+	tick := time.NewTicker(drainPoll)
+	defer tick.Stop()
+	for sessions.Count()+runs.Publishers() > 0 {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// watch registers the gauges of the live side.
+func watch(r prometheus.Registerer, sessions *session.Server, runs *run.Service, rooms *router.Router) {
+	gauge := func(name, help string, value func() int) {
+		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "tcmanager", Name: name, Help: help},
+			func() float64 { return float64(value()) }))
+	}
+	gauge("sessions", "Open Subscribe sessions.", sessions.Count)
+	gauge("rooms", "Rooms that somebody is in.", rooms.Rooms)
+	gauge("publishers", "Runners that are publishing results.", runs.Publishers)
+	gauge("queued_bytes", "Durable events waiting in memory for slow sessions.", sessions.Waiting)
 }

@@ -1,0 +1,79 @@
+# TCManager. `make help` lists the targets.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+BUF     := node_modules/.bin/buf
+MODULES := node_modules/.package-lock.json
+PAGE    := clients/web/dist/index.html
+
+# What the page is built from; it is rebuilt when one of these changed.
+PAGE_SOURCES := $(shell find clients/ts/src clients/web/src clients/web/public gen/ts -type f 2>/dev/null) \
+	$(wildcard clients/web/*.ts clients/web/*.html clients/web/*.json clients/ts/*.json)
+
+.PHONY: all
+all: build test lint ## Build, test, lint: all that proves a change.
+
+.PHONY: help
+help: ## List the targets.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
+
+.PHONY: build
+build: $(PAGE) ## Build bin/tcmanager (with the page in it) and bin/tcm.
+	@mkdir -p bin
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/tcmanager ./cmd/tcm
+
+.PHONY: run
+run: build ## Build all and start a development server on this machine.
+	@exec bin/tcmanager serve --dev --data-dir data
+
+$(MODULES): package.json package-lock.json gen/ts/package.json clients/ts/package.json clients/web/package.json
+	npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+$(PAGE): $(MODULES) $(PAGE_SOURCES)
+	npm run build --workspace clients/web --silent
+	@touch $@
+
+.PHONY: test
+test: $(MODULES) build ## Run every test: Go with the race detector, TypeScript, and the page in a real browser.
+	@tools/test.sh
+
+.PHONY: test-go
+test-go: ## Run the Go tests with the race detector.
+	tools/test.sh go
+
+.PHONY: test-ts
+test-ts: $(MODULES) ## Run the TypeScript tests.
+	tools/test.sh ts
+
+.PHONY: test-e2e
+test-e2e: build ## Run the tests in a real browser.
+	tools/test.sh e2e
+
+.PHONY: lint
+lint: $(MODULES) $(PAGE) ## Check schemas, Go, TypeScript, and that generated code is fresh.
+	$(BUF) lint
+	$(BUF) format --diff --exit-code
+	$(GO) mod verify
+	$(GO) tool -modfile=tools/lint/go.mod golangci-lint run ./...
+	node_modules/.bin/biome check --error-on-warnings .
+	npm run typecheck --workspaces --if-present --silent
+	tools/fresh.sh
+
+.PHONY: generate
+generate: $(MODULES) ## Generate gen/ from proto/. Running it twice changes nothing.
+	tools/generate.sh
+
+.PHONY: verify-inputs
+verify-inputs: build ## Stream real test runs through and compare the counts with an independent count.
+	$(GO) run ./cmd/tcm/internal/verifyinputs
+
+.PHONY: clean
+clean: ## Remove what was built; data/ stays.
+	rm -rf bin clients/web/dist/assets clients/web/dist/*.html .cache

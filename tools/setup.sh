@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Makes sure that what the tests need of the system is there: a C compiler for
+# the race detector, and Chromium for the tests of the page. Missing ones are
+# installed from Debian's packages if this user may; otherwise it says what to do.
+set -euo pipefail
+missing=()
+command -v gcc >/dev/null || missing+=(gcc libc6-dev)
+command -v chromium >/dev/null || missing+=(chromium)
+[ ${#missing[@]} -eq 0 ] && exit 0
+echo "setup: installing ${missing[*]} from Debian's packages" >&2
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+  if ! sudo -n true 2>/dev/null; then
+    echo "setup: this needs root; run: sudo apt-get install ${missing[*]}" >&2
+    exit 1
+  fi
+  as_root=(sudo -n)
+fi
+export DEBIAN_FRONTEND=noninteractive
+"${as_root[@]}" apt-get update -qq
+"${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
