@@ -163,10 +163,15 @@ func TestTerminalCodesAreNotRetriedAndWarnOnce(t *testing.T) {
 	for _, code := range []codes.Code{codes.PermissionDenied, codes.InvalidArgument, codes.FailedPrecondition, codes.Aborted, codes.Unimplemented} {
 		t.Run(code.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				l := &lane{onHello: func(context.Context, int) error { return status.Error(code, "no way") }}
+				published := make(chan struct{})
+				l := &lane{onHello: func(context.Context, int) error {
+					<-published
+					return status.Error(code, "no way")
+				}}
 				var warnings []error
 				p, done := start(t, serve(t, l), PublisherConfig{OnWarning: func(err error) { warnings = append(warnings, err) }})
 				publish(t, p, 0, 3)
+				close(published)
 				if err := <-done; status.Code(err) != code {
 					t.Errorf("Run: %v", err)
 				}
@@ -451,9 +456,14 @@ func TestAnEarlierProcessOfTheShardIsContinued(t *testing.T) {
 
 func TestAShardThatHasFinishedIsRefusedWithAdvice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := &lane{finish: &tcmv1.PublishFinish{}, committedBefore: 3}
+		published := make(chan struct{})
+		l := &lane{finish: &tcmv1.PublishFinish{}, committedBefore: 3, onHello: func(context.Context, int) error {
+			<-published
+			return nil
+		}}
 		p, done := start(t, serve(t, l), PublisherConfig{})
 		publish(t, p, 0, 5)
+		close(published)
 		if err := <-done; err == nil || !strings.Contains(err.Error(), "another run key") {
 			t.Errorf("Run: %v", err)
 		}
