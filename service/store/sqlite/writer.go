@@ -12,14 +12,16 @@ import (
 	"github.com/tcmanager/tcmanager/service/store"
 )
 
-// The bounds of a group. The first function of a group waits for the last one,
-// so a group ends after groupTime even if more functions wait; groupBytes bounds
-// the memory of changed pages, and groupCount that of answers.
-const (
-	groupCount = 256
-	groupBytes = 8 << 20
-	groupTime  = 10 * time.Millisecond
-)
+// bounds say when a group takes no more functions.
+type bounds struct {
+	count int           // functions: a failing commit fails them all
+	bytes int           // written, about: changed pages stay in memory until the commit
+	time  time.Duration // since the first began, which waits for the last
+}
+
+// A commit costs 0.3 ms of disk here, and 10 ms of work are some hundred functions:
+// longer groups would make the first wait and save next to nothing.
+var groupBounds = bounds{count: 256, bytes: 8 << 20, time: 10 * time.Millisecond}
 
 // queueLength is how many updates may wait for the writer. Those behind them
 // wait too, each in its own Update, for as long as its ctx allows.
@@ -45,6 +47,7 @@ type writer struct {
 	jobs    chan *job
 	closing <-chan struct{}
 	stopped chan struct{}
+	bounds  bounds
 
 	// What the goroutine alone knows. All of it mirrors the transaction as it
 	// stands: a rollback restores it, a failed commit clears it.
@@ -56,7 +59,7 @@ func newWriter(c *conn, epoch uint64, o Options, closing <-chan struct{}) *write
 	return &writer{
 		c: c, epoch: epoch, now: o.Now, listen: o.Listener,
 		jobs: make(chan *job, queueLength), closing: closing, stopped: make(chan struct{}),
-		rooms: newRooms(), names: newNames(),
+		bounds: groupBounds, rooms: newRooms(), names: newNames(),
 	}
 }
 
@@ -126,18 +129,18 @@ type group struct {
 	jobs   []*job
 	events []event.Event
 	bytes  int // about how much was written
-	ends   time.Time
+	began  time.Time
 	err    error // why the transaction is lost
 }
 
-func (g *group) full() bool {
-	return g.err != nil || len(g.jobs) >= groupCount || g.bytes >= groupBytes || !time.Now().Before(g.ends)
+func (g *group) full(b bounds) bool {
+	return g.err != nil || len(g.jobs) >= b.count || g.bytes >= b.bytes || time.Since(g.began) >= b.time
 }
 
 // commit runs a job and those that wait behind it in one transaction. The
 // listener hears of it before the callers do.
 func (w *writer) commit(first *job) {
-	g := &group{ends: time.Now().Add(groupTime)}
+	g := &group{began: time.Now()}
 	w.c.broken = nil
 	w.rooms.trim()
 	if err := w.c.control("BEGIN IMMEDIATE"); err != nil {
@@ -148,7 +151,7 @@ func (w *writer) commit(first *job) {
 	}
 	for j := first; j != nil && g.err == nil; {
 		w.do(g, j)
-		if j = nil; !g.full() {
+		if j = nil; !g.full(w.bounds) {
 			j = w.next()
 		}
 	}
