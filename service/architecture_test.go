@@ -27,8 +27,7 @@ var noun = []string{
 
 // allowed says which packages of this module each package may import; gen/...
 // every one may. Imports point downwards: a row names only rows above it. A name
-// that ends in /... stands for the packages below it. The rows of commands and
-// interceptors are as wide as their place in the house: they wire and wrap.
+// that ends in /... stands for the package and all below it.
 var allowed = []struct {
 	pkg     string
 	imports []string
@@ -75,7 +74,8 @@ var allowed = []struct {
 	// What people start.
 	{"clients/web", nil},
 	{"clients/go", nil},
-	{"cmd/...", []string{"cmd/...", "interceptors/...", "service/...", "clients/..."}},
+	{"cmd/tcm/...", []string{"cmd/tcm/...", "clients/go"}}, // it runs far from the server: nothing of service is there
+	{"cmd/tcmanager/...", []string{"cmd/tcmanager/...", "interceptors/...", "service/...", "clients/web"}},
 }
 
 // TestImportsPointDownwards reads the files itself: the go command would answer
@@ -122,6 +122,17 @@ func TestEachRowIsOfAPackageThatIsThere(t *testing.T) {
 	for _, row := range allowed {
 		if !slices.ContainsFunc(slices.Collect(maps.Keys(found)), func(pkg string) bool { return matches(row.pkg, pkg) }) {
 			t.Errorf("%s has a row and no files: take the row out", row.pkg)
+		}
+	}
+}
+
+// TestOnlyTestsUseWhatIsForTests: the product must not carry the testing package.
+func TestOnlyTestsUseWhatIsForTests(t *testing.T) {
+	for _, imports := range packages(t, "..") {
+		for _, forTests := range []string{"service/scene", "service/store/storetest"} {
+			if file, ok := imports[forTests]; ok {
+				t.Errorf("%s imports %s, which is for tests", file, forTests)
+			}
 		}
 	}
 }
