@@ -31,7 +31,8 @@ describe("AnsiLog", () => {
   });
 
   it("gives the same lines however the output is cut", () => {
-    const text = "x\u001b[1;38;2;1;2;3mA\u001b[0m\r\n\u001b]8;;http://a\u0007link\u001b]8;;\u001b\\ 50%\r100%\nend\u202e";
+    const text =
+      "x\u001b[1;38;2;1;2;3mA\u001b[0m\r\n\u001b]8;;http://a\u0007link\u001b]8;;\u001b\\ 50%\r100%\nend\u202e";
     const whole = read(text);
     const cut = read(...text.split(""));
     expect(textsOf(cut)).toEqual(textsOf(whole));
@@ -39,8 +40,18 @@ describe("AnsiLog", () => {
   });
 
   it("reads 256 and exact colours, and passes over ones out of range", () => {
-    expect(read("\u001b[38;5;196mx").lines[0]?.spans[0]?.style.fg).toEqual({ kind: "rgb", r: 255, g: 0, b: 0 });
-    expect(read("\u001b[48;2;9;8;7mx").lines[0]?.spans[0]?.style.bg).toEqual({ kind: "rgb", r: 9, g: 8, b: 7 });
+    expect(read("\u001b[38;5;196mx").lines[0]?.spans[0]?.style.fg).toEqual({
+      kind: "rgb",
+      r: 255,
+      g: 0,
+      b: 0,
+    });
+    expect(read("\u001b[48;2;9;8;7mx").lines[0]?.spans[0]?.style.bg).toEqual({
+      kind: "rgb",
+      r: 9,
+      g: 8,
+      b: 7,
+    });
     expect(read("\u001b[38;2;999;8;7mx").lines[0]?.spans[0]?.style.fg).toBeUndefined();
     expect(read("\u001b[38;5;-1;1mx").lines[0]?.spans[0]?.style).toEqual({ ...plain, bold: true });
   });

@@ -106,7 +106,8 @@ export class AnsiLog {
       case "escape":
         this.#sequence = "";
         if (char === "[") this.#state = "csi";
-        else if (char === "]" || char === "P" || char === "_" || char === "^" || char === "X") this.#state = "string";
+        else if (char === "]" || char === "P" || char === "_" || char === "^" || char === "X")
+          this.#state = "string";
         // An intermediate (as in "ESC ( B") is followed by one more character.
         else if (code < 0x20 || code > 0x2f) this.#state = "text";
         return;
@@ -277,5 +278,10 @@ function paletteColor(code: number | undefined): Color | undefined {
   }
   const cube = index - 16;
   const level = (n: number): number => (n === 0 ? 0 : 55 + n * 40);
-  return { kind: "rgb", r: level(Math.floor(cube / 36)), g: level(Math.floor(cube / 6) % 6), b: level(cube % 6) };
+  return {
+    kind: "rgb",
+    r: level(Math.floor(cube / 36)),
+    g: level(Math.floor(cube / 6) % 6),
+    b: level(cube % 6),
+  };
 }

@@ -20,7 +20,13 @@ describe("parseRoute", () => {
     expect(parseRoute("/projects/demo/")).toEqual({ page: "project", project: "demo" });
   });
 
-  for (const path of ["/nothing", "/runs", "/projects/demo/other", "/projects/demo/cases/7", "/runs/%E0%A4%A"]) {
+  for (const path of [
+    "/nothing",
+    "/runs",
+    "/projects/demo/other",
+    "/projects/demo/cases/7",
+    "/runs/%E0%A4%A",
+  ]) {
     it(`calls ${path} not found`, () => {
       expect(parseRoute(path)).toEqual({ page: "not-found", path });
     });

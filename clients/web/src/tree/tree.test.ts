@@ -18,7 +18,8 @@ function depth(node: TreeNode): number {
   return node.parent === undefined ? 0 : 1 + depth(node.parent);
 }
 
-const drawn = (tree: RunTree): string[] => tree.visible().map((node) => "  ".repeat(depth(node)) + node.label);
+const drawn = (tree: RunTree): string[] =>
+  tree.visible().map((node) => "  ".repeat(depth(node)) + node.label);
 
 /** The tally of a node, counted the slow way. */
 function recount(node: TreeNode): Pick<Tally, "total" | "passed" | "failed" | "flaky"> {
@@ -35,7 +36,12 @@ function recount(node: TreeNode): Pick<Tally, "total" | "passed" | "failed" | "f
 
 describe("RunTree", () => {
   it("draws suites, tests and subtests in the order of their first appearance", () => {
-    const tree = grown(row("b", "TestB"), row("a", "TestA"), row("b", "TestB/one", "TestB"), row("a", "TestC"));
+    const tree = grown(
+      row("b", "TestB"),
+      row("a", "TestA"),
+      row("b", "TestB/one", "TestB"),
+      row("a", "TestC"),
+    );
     expect(drawn(tree)).toEqual(["b", "  TestB", "    one", "a", "  TestA", "  TestC"]);
   });
 
@@ -123,7 +129,8 @@ describe("RunTree.setFilter", () => {
   it("shows what matches, with all that it is part of, though that was collapsed", () => {
     const tree = new RunTree();
     tree.expandNew = false;
-    for (const [at, each] of [row("p", "A"), row("p", "A/Wanted", "A"), row("q", "B")].entries()) tree.upsert(at, each);
+    for (const [at, each] of [row("p", "A"), row("p", "A/Wanted", "A"), row("q", "B")].entries())
+      tree.upsert(at, each);
     tree.setFilter({ text: "wanted", only: "all" });
     expect(drawn(tree)).toEqual(["p", "  A", "    Wanted"]);
     tree.setFilter({ text: "", only: "all" });
@@ -169,7 +176,14 @@ describe("RunTree.setFilter", () => {
     const began = performance.now();
     for (let at = 0; at < 50_000; at++) {
       const parent = at % 50 === 0 ? "" : `T${Math.floor(at / 50) * 50}`;
-      tree.upsert(at, row(`suite/${at % 50 === 0 ? Math.floor(at / 1000) : Math.floor((at - (at % 50)) / 1000)}`, `T${at}`, parent));
+      tree.upsert(
+        at,
+        row(
+          `suite/${at % 50 === 0 ? Math.floor(at / 1000) : Math.floor((at - (at % 50)) / 1000)}`,
+          `T${at}`,
+          parent,
+        ),
+      );
     }
     expect(tree.visible()).toHaveLength(50_050);
     tree.setFilter({ text: "t499", only: "all" });

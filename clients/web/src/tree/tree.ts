@@ -90,6 +90,11 @@ export class RunTree {
     return this.#filter.only !== "all" || this.#words.length > 0;
   }
 
+  /** matching is how many lines the filter takes; all of them without one. */
+  get matching(): number {
+    return this.#roots.reduce((sum, root) => sum + root.shown, 0);
+  }
+
   /** setSuite makes or changes a suite's line. */
   setSuite(name: string, status: Status): void {
     const node = this.#suite(name);
@@ -213,7 +218,13 @@ export class RunTree {
     return node;
   }
 
-  #make(kind: TreeNode["kind"], suite: string, name: string, label: string, parent: TreeNode | undefined): TreeNode {
+  #make(
+    kind: TreeNode["kind"],
+    suite: string,
+    name: string,
+    label: string,
+    parent: TreeNode | undefined,
+  ): TreeNode {
     const node: TreeNode = {
       id: this.nodes.length,
       kind,
