@@ -30,6 +30,9 @@ func (l List) Token(cursor string) string {
 	return base64.RawURLEncoding.EncodeToString([]byte(string(l) + ":" + cursor))
 }
 
+// NumberToken makes the token of the page that begins after a number.
+func (l List) NumberToken(n uint64) string { return l.Token(strconv.FormatUint(n, 10)) }
+
 // cursor reads a token from a client. The empty token is the first page and
 // gives the empty cursor.
 func (l List) cursor(token string) (string, error) {
@@ -60,17 +63,18 @@ func (l List) UUID(token string) (string, error) {
 	return id.String(), nil
 }
 
-// Number reads a token whose cursor is an item's number; the empty token gives 0.
-func (l List) Number(token string) (uint32, error) {
+// Number reads a token whose cursor is a number, of an item or a place; the empty
+// token gives 0. It is below 1<<63.
+func (l List) Number(token string) (uint64, error) {
 	cursor, err := l.cursor(token)
 	if err != nil || cursor == "" {
 		return 0, err
 	}
-	n, err := strconv.ParseUint(cursor, 10, 32)
+	n, err := strconv.ParseUint(cursor, 10, 63)
 	if err != nil {
 		return 0, ErrToken
 	}
-	return uint32(n), nil
+	return n, nil
 }
 
 // Size is how many items a page holds: those asked for, or for 0 the default.

@@ -46,7 +46,7 @@ func TestATokenNobodyGaveIsAFaultOfItsField(t *testing.T) {
 		"no cursor":        encode("comments:"),
 		"not an id":        comments.Token("12; DROP TABLE comment"),
 		"not a number":     cases.Token("-1"),
-		"too large":        cases.Token("4294967296"),
+		"too large":        cases.Token("9223372036854775808"),
 		"the raw cursor":   id,
 		"padded otherwise": comments.Token("1") + "==",
 	} {

@@ -2,7 +2,6 @@ package run
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"strconv"
@@ -12,8 +11,8 @@ import (
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
 	"github.com/tcmanager/tcmanager/service/access"
 	"github.com/tcmanager/tcmanager/service/event"
-	"github.com/tcmanager/tcmanager/service/fault"
 	"github.com/tcmanager/tcmanager/service/identity"
+	"github.com/tcmanager/tcmanager/service/page"
 	"github.com/tcmanager/tcmanager/service/store"
 )
 
@@ -23,6 +22,13 @@ const (
 	outputBytes    = 256 << 10
 	snapshotTests  = 200 // running tests, and failures, in a snapshot
 	suitesReturned = maxSuites
+)
+
+// The lists that are read in pages.
+const (
+	runList    page.List = "runs"
+	resultList page.List = "results"
+	outputList page.List = "output"
 )
 
 // view runs fn on a run that the caller may read.
@@ -75,80 +81,50 @@ func (s *Service) ListRuns(ctx context.Context, req *pb.ListRunsRequest) (*pb.Li
 	if err != nil {
 		return nil, err
 	}
-	before, err := cursor(req.PageToken)
+	before, err := runList.Number(req.PageToken)
 	if err != nil {
 		return nil, err
 	}
-	limit := sizeOr(req.PageSize, defaultRuns)
+	size := page.Size(req.PageSize, defaultRuns)
 	resp := &pb.ListRunsResponse{}
 	err = s.store.View(ctx, func(r store.Reader) error {
 		p, err := access.Project(r, caller.User.Id, req.Project, access.Read)
 		if err != nil {
 			return err
 		}
-		resp.Runs, err = r.Runs(p.Id, uint32(before), limit+1)
+		resp.Runs, err = r.Runs(p.Id, uint32(before), size+1)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	if len(resp.Runs) > limit {
-		resp.Runs = resp.Runs[:limit]
-		resp.NextPageToken = token(uint64(resp.Runs[limit-1].Number))
-	}
+	var last string
+	resp.Runs, last = page.Cut(resp.Runs, size, func(run *pb.Run) string { return strconv.FormatUint(uint64(run.Number), 10) })
+	resp.NextPageToken = runList.Token(last)
 	for _, run := range resp.Runs {
 		s.withURL(run)
 	}
 	return resp, nil
 }
 
-func sizeOr(asked uint32, otherwise int) int {
-	if asked == 0 {
-		return otherwise
-	}
-	return int(asked)
-}
-
-// token makes a page token of a number. It is opaque, so that what is in it can change.
-func token(n uint64) string {
-	return base64.RawURLEncoding.EncodeToString(strconv.AppendUint(nil, n, 36))
-}
-
-// cursor reads a page token; an empty one is 0.
-func cursor(tok string) (uint64, error) {
-	if tok == "" {
-		return 0, nil
-	}
-	b, err := base64.RawURLEncoding.DecodeString(tok)
-	if err == nil {
-		var n uint64
-		if n, err = strconv.ParseUint(string(b), 36, 63); err == nil {
-			return n, nil
-		}
-	}
-	return 0, fault.Field("page_token", "must be the token of the page before, unchanged, or empty")
-}
-
 // ListResults returns a page of a run's rows.
 func (s *Service) ListResults(ctx context.Context, req *pb.ListResultsRequest) (*pb.ListResultsResponse, error) {
-	after, err := cursor(req.PageToken)
+	after, err := resultList.Number(req.PageToken)
 	if err != nil {
 		return nil, err
 	}
-	limit := sizeOr(req.PageSize, defaultRows)
+	size := page.Size(req.PageSize, defaultRows)
 	var results []store.Result
 	err = s.view(ctx, req.RunId, func(r store.Reader, run *pb.Run) (err error) {
-		results, err = r.Results(run.Id, store.ResultQuery{AfterSeq: after, Statuses: req.Statuses, Limit: limit + 1})
+		results, err = r.Results(run.Id, store.ResultQuery{AfterSeq: after, Statuses: req.Statuses, Limit: size + 1})
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	resp := &pb.ListResultsResponse{}
-	if len(results) > limit {
-		results = results[:limit]
-		resp.NextPageToken = token(results[limit-1].Seq)
-	}
+	results, last := page.Cut(results, size, func(r store.Result) string { return strconv.FormatUint(r.Seq, 10) })
+	resp.NextPageToken = resultList.Token(last)
 	return resp, fillRows(resp, results)
 }
 
@@ -179,7 +155,7 @@ func fillRows(resp *pb.ListResultsResponse, results []store.Result) error {
 
 // ReadOutput returns a part of what was printed.
 func (s *Service) ReadOutput(ctx context.Context, req *pb.ReadOutputRequest) (*pb.ReadOutputResponse, error) {
-	after, err := cursor(req.PageToken)
+	after, err := outputList.Number(req.PageToken)
 	if err != nil {
 		return nil, err
 	}
@@ -190,7 +166,7 @@ func (s *Service) ReadOutput(ctx context.Context, req *pb.ReadOutputRequest) (*p
 		if err != nil {
 			return fmt.Errorf("read output: %w", err)
 		}
-		resp.Data, resp.More, resp.NextToken = part.Data, part.More, token(uint64(part.Next))
+		resp.Data, resp.More, resp.NextToken = part.Data, part.More, outputList.NumberToken(uint64(part.Next))
 		return nil
 	})
 	if err != nil {
