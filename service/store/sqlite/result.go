@@ -11,16 +11,18 @@ import (
 	"github.com/tcmanager/tcmanager/service/store"
 )
 
-// insertResults returns the statement that stores n results. A result that is
-// new is the last of its test unless a higher attempt is there; putResults takes
-// the mark from lower ones.
+// insertResults returns the statement that stores n results. A new one is marked
+// as the last of its test; markLast mends that where a test has several attempts.
+//
+// It compares no column with a parameter: since SQLite 3.54 the plan of such a term
+// depends on whether the value is 0 or 1, and a statement of 64 rows would be
+// planned anew for most batches, which took longer than running it.
 func insertResults(n int) string {
 	const head = "INSERT INTO results (run, seq, attempt, name, source, shard, shard_attempt, status, change, data, last) VALUES "
+	const row = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)"
 	const tail = ` ON CONFLICT (run, seq, attempt) DO UPDATE SET name = excluded.name, source = excluded.source,
 		shard = excluded.shard, shard_attempt = excluded.shard_attempt, status = excluded.status,
 		change = excluded.change, data = excluded.data`
-	const row = `(?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
-		NOT EXISTS (SELECT 1 FROM results WHERE run = ? AND seq = ? AND attempt > ?))`
 	return head + strings.Repeat(row+", ", n-1) + row + tail
 }
 
@@ -38,23 +40,30 @@ var insertResultsOf = func() map[int]string {
 
 // PutResults stores attempts and makes their tests known.
 func (t *tx) PutResults(runID string, results []store.Result) error {
+	if len(results) == 0 {
+		return nil
+	}
 	run, err := t.runRef(runID)
 	if err != nil {
 		return fmt.Errorf("store results: %w", err)
 	}
+	rest := results
 	for _, n := range rowsAtOnce {
-		for len(results) >= n {
-			if err := t.putResults(run, results[:n]); err != nil {
-				return fmt.Errorf("store results of run %s: %w", runID, err)
-			}
-			results = results[n:]
+		for ; len(rest) >= n && err == nil; rest = rest[n:] {
+			err = t.putResults(run, rest[:n])
 		}
+	}
+	if err == nil {
+		err = t.markLast(run.num, results)
+	}
+	if err != nil {
+		return fmt.Errorf("store results of run %s: %w", runID, err)
 	}
 	return nil
 }
 
 func (t *tx) putResults(run runRef, results []store.Result) error {
-	args := make([]any, 0, 13*len(results))
+	args := make([]any, 0, 10*len(results))
 	for i := range results {
 		r := &results[i]
 		name, err := t.testName(run.project, r.Suite, r.Name)
@@ -64,21 +73,40 @@ func (t *tx) putResults(run runRef, results []store.Result) error {
 		if err := t.knowTest(name, r.Source); err != nil {
 			return err
 		}
-		seq, attempt := int64(r.Seq), int64(r.Attempt)
-		args = append(args, run.num, seq, attempt, name, r.Source, r.Shard, int64(r.ShardAttempt),
-			int64(r.Status), int64(r.Offset), r.Update, run.num, seq, attempt)
+		args = append(args, run.num, int64(r.Seq), int64(r.Attempt), name, r.Source, r.Shard, int64(r.ShardAttempt),
+			int64(r.Status), int64(r.Offset), r.Update)
 		t.bytes += len(r.Update)
 	}
-	if _, err := t.c.exec(insertResultsOf[len(results)], args...); err != nil {
+	_, err := t.c.exec(insertResultsOf[len(results)], args...)
+	return err
+}
+
+// markLast takes the mark of the last attempt from those results, just stored, that
+// aren't, and from those that no longer are. Few tests have more than one attempt:
+// an index holds only those.
+func (t *tx) markLast(run int64, results []store.Result) error {
+	lowest, highest := results[0].Seq, results[0].Seq
+	for i := range results {
+		lowest, highest = min(lowest, results[i].Seq), max(highest, results[i].Seq)
+	}
+	type retried struct{ seq, last int64 }
+	tests, err := all(t.c, func(rows *sql.Rows) (r retried, err error) { return r, rows.Scan(&r.seq, &r.last) },
+		"SELECT seq, max(attempt) FROM results WHERE run = ? AND seq BETWEEN ? AND ? AND attempt > 1 GROUP BY seq",
+		run, int64(lowest), int64(highest))
+	if err != nil || len(tests) == 0 {
 		return err
 	}
+	put := map[int64]bool{}
 	for i := range results {
-		if r := &results[i]; r.Attempt > 1 {
-			_, err := t.c.exec("UPDATE results SET last = 0 WHERE run = ? AND seq = ? AND attempt < ? AND last = 1",
-				run.num, int64(r.Seq), int64(r.Attempt))
-			if err != nil {
-				return err
-			}
+		put[int64(results[i].Seq)] = true
+	}
+	for _, test := range tests {
+		if !put[test.seq] {
+			continue
+		}
+		_, err := t.c.exec("UPDATE results SET last = 0 WHERE run = ? AND seq = ? AND attempt < ? AND last = 1", run, test.seq, test.last)
+		if err != nil {
+			return err
 		}
 	}
 	return nil

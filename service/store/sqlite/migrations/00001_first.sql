@@ -109,7 +109,8 @@ CREATE TABLE results (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX results_status ON results (run, status, seq) WHERE last = 1;
 CREATE INDEX results_change ON results (run, status, change) WHERE last = 1;
-CREATE INDEX results_retried ON results (run, name, attempt) WHERE attempt > 1;
+CREATE INDEX results_retried ON results (run, seq) WHERE attempt > 1;
+CREATE INDEX results_retried_name ON results (run, name, attempt) WHERE attempt > 1;
 
 CREATE TABLE output (
   num     INTEGER PRIMARY KEY,
