@@ -109,7 +109,8 @@ func (e *Edge) Stopping() {
 }
 
 // Close closes all websockets, which http.Server.Shutdown knows nothing about,
-// and waits until their handlers have returned or ctx ends.
+// and waits until they are gone or ctx ends. It doesn't wait for the gRPC
+// handlers behind them: grpc.Server does, when it stops.
 func (e *Edge) Close(ctx context.Context) error { return e.gateway.close(ctx) }
 
 // quickWrite is how long an answer that is not a stream may take to be sent; the

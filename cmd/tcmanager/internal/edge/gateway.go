@@ -67,12 +67,17 @@ func windowed(s *grpc.Server, limit int64) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, window, stop := flow.NewWindow(r.Context(), limit)
 		defer stop()
+		// At once: the library's closing handshake would go on reading for 5 s.
+		defer context.AfterFunc(ctx, func() {
+			socket, ok := ctx.Value(socketKey{}).(*socket)
+			if ok && errors.Is(context.Cause(ctx), flow.ErrExceeded) {
+				socket.endedBecause("flood")
+				socket.close()
+			}
+		})()
 		r = r.WithContext(ctx)
 		r.Body = window.Body(r.Body)
 		s.ServeHTTP(w, r)
-		if socket, ok := ctx.Value(socketKey{}).(*socket); ok && errors.Is(context.Cause(ctx), flow.ErrExceeded) {
-			socket.endedBecause("flood")
-		}
 	})
 }
 
@@ -186,6 +191,8 @@ func (g *gateway) refuseNew() {
 	g.noteIdleLocked()
 }
 
+// close closes all websockets and waits until net/http has done with them; the
+// gRPC server waits for the handlers behind.
 func (g *gateway) close(ctx context.Context) error {
 	g.refuseNew()
 	g.mu.Lock()

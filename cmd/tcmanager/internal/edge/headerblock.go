@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/textproto"
+	"strings"
 )
 
 // maxHeaderBlock bounds what is accepted before it is known who sends it: twice
@@ -48,6 +49,11 @@ func (h *headerBlock) feed(p []byte) error {
 			h.frame[h.have] = p[0]
 			h.have++
 			p = p[1:]
+			// Checked before the rest of the header: the library takes an unmasked
+			// frame's header for shorter and would decide first.
+			if h.have == 2 && (h.frame[0]&0x70 != 0 || h.frame[1]&0x80 == 0) {
+				return fmt.Errorf("%w: a frame that is unmasked or has reserved bits", errHeaderBlock)
+			}
 			if h.headerRead() {
 				if err := h.begin(); err != nil {
 					return err
@@ -88,9 +94,6 @@ func (h *headerBlock) headerRead() bool { return h.have >= 2 && h.have == h.head
 func (h *headerBlock) begin() error {
 	n := h.headerLen()
 	h.final, h.opcode, h.at = h.frame[0]&0x80 != 0, h.frame[0]&0x0f, 0
-	if h.frame[0]&0x70 != 0 || h.frame[1]&0x80 == 0 {
-		return fmt.Errorf("%w: a frame that is unmasked or has reserved bits", errHeaderBlock)
-	}
 	switch n {
 	case 8:
 		h.left = uint64(binary.BigEndian.Uint16(h.frame[2:]))
@@ -138,10 +141,11 @@ func (h *headerBlock) end() error {
 	}
 	h.complete = true
 	r := textproto.NewReader(bufio.NewReader(bytes.NewReader(append(h.message, "\r\n"...))))
-	_, err := r.ReadMIMEHeader()
+	headers, err := r.ReadMIMEHeader()
 	h.message = nil
-	if err != nil {
-		return fmt.Errorf("%w: it holds no headers", errHeaderBlock)
+	kind := headers.Get("Content-Type")
+	if err != nil || !strings.HasPrefix(kind, "application/grpc-web") || strings.HasPrefix(kind, "application/grpc-web-text") {
+		return fmt.Errorf("%w: it must hold headers with a binary grpc-web content type", errHeaderBlock)
 	}
 	return nil
 }
