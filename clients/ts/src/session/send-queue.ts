@@ -49,4 +49,9 @@ export class SendQueue<T> implements AsyncIterableIterator<T> {
     this.close();
     return { done: true, value: undefined };
   }
+
+  /** The call failed; some transports refuse an iterator that can't be told. */
+  throw(): Promise<IteratorResult<T>> {
+    return this.return();
+  }
 }
