@@ -178,9 +178,9 @@ type socketMetrics struct {
 
 func newSocketMetrics(r prometheus.Registerer) (*socketMetrics, error) {
 	m := &socketMetrics{
-		open:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "tcm_websockets", Help: "Open websockets."}),
-		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tcm_websockets_refused_total", Help: "Websockets refused, by reason."}, []string{"reason"}),
-		ended:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tcm_websockets_ended_total", Help: "Websockets that ended, by reason."}, []string{"reason"}),
+		open:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "tcmanager_websockets", Help: "Open websockets."}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tcmanager_websockets_refused_total", Help: "Websockets refused, by reason."}, []string{"reason"}),
+		ended:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tcmanager_websockets_ended_total", Help: "Websockets that ended, by reason."}, []string{"reason"}),
 	}
 	return m, register(r, m.open, m.refused, m.ended)
 }

@@ -10,11 +10,11 @@
 //
 // Metrics, beside those of the interceptors and of Go itself:
 //
-//	tcm_connections{listener}                 open connections, "grpc" or "http"
-//	tcm_connections_refused_total{listener}   refused because there were too many
-//	tcm_websockets                            open websockets
-//	tcm_websockets_refused_total{reason}      "origin", "method", "stopping"
-//	tcm_websockets_ended_total{reason}        "closed"; "silent" (nothing read in time), "stalled" (a write
+//	tcmanager_connections{listener}                 open connections, "grpc" or "http"
+//	tcmanager_connections_refused_total{listener}   refused because there were too many
+//	tcmanager_websockets                            open websockets
+//	tcmanager_websockets_refused_total{reason}      "origin", "method", "stopping"
+//	tcmanager_websockets_ended_total{reason}        "closed"; "silent" (nothing read in time), "stalled" (a write
 //	                                          took too long), "late" (no header block in time), "malformed"
 //	                                          (the header block), "flood" (sent too far ahead)
 //

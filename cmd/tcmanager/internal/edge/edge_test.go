@@ -275,8 +275,8 @@ func (r *rig) eventually(t *testing.T, want string, name string) {
 func (r *rig) endedBecause(t *testing.T, reason string, n int) {
 	t.Helper()
 	r.eventually(t, fmt.Sprintf(`
-		# HELP tcm_websockets_ended_total Websockets that ended, by reason.
-		# TYPE tcm_websockets_ended_total counter
-		tcm_websockets_ended_total{reason=%q} %d
-	`, reason, n), "tcm_websockets_ended_total")
+		# HELP tcmanager_websockets_ended_total Websockets that ended, by reason.
+		# TYPE tcmanager_websockets_ended_total counter
+		tcmanager_websockets_ended_total{reason=%q} %d
+	`, reason, n), "tcmanager_websockets_ended_total")
 }

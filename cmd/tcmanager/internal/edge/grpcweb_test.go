@@ -363,7 +363,7 @@ func TestCloseEndsWebsockets(t *testing.T) {
 	})
 	c := r.open(t)
 	c.send(&pb.SubscribeRequest{Id: 1})
-	r.eventually(t, "# HELP tcm_websockets Open websockets.\n# TYPE tcm_websockets gauge\ntcm_websockets 1\n", "tcm_websockets")
+	r.eventually(t, "# HELP tcmanager_websockets Open websockets.\n# TYPE tcmanager_websockets gauge\ntcmanager_websockets 1\n", "tcmanager_websockets")
 	r.Stopping()
 	if _, resp, err := r.dial(t, subscribePath, nil); err == nil || resp.StatusCode != http.StatusServiceUnavailable {
 		t.Error("a stopping server takes more:", err)

@@ -17,8 +17,8 @@ type ListenerMetrics struct {
 // NewListenerMetrics makes the metrics and registers them.
 func NewListenerMetrics(r prometheus.Registerer) (*ListenerMetrics, error) {
 	m := &ListenerMetrics{
-		open:    prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tcm_connections", Help: "Open connections."}, []string{"listener"}),
-		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tcm_connections_refused_total", Help: "Connections refused because there were too many."}, []string{"listener"}),
+		open:    prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tcmanager_connections", Help: "Open connections."}, []string{"listener"}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tcmanager_connections_refused_total", Help: "Connections refused because there were too many."}, []string{"listener"}),
 	}
 	return m, register(r, m.open, m.refused)
 }
