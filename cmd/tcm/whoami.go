@@ -3,44 +3,66 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 	tcmanager "github.com/tcmanager/tcmanager/clients/go"
 	tcmv1 "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
 )
 
-// whoamiJSON is what whoami --json prints.
-type whoamiJSON struct {
-	Server         string `json:"server"`
-	ID             string `json:"id"`
-	Name           string `json:"name"`
-	Email          string `json:"email,omitempty"`
-	TokenExpiresAt string `json:"token_expires_at,omitempty"`
-}
-
 func newWhoami(g *global) *cobra.Command {
 	c := &cobra.Command{
-		Use:     "whoami",
-		Short:   "Say which server this is and whom the token names",
-		Example: "  tcm whoami\n  TCM_SERVER=tcm.example.com:9090 tcm whoami --token-file ~/.tcm-token --json",
-		Args:    cobra.NoArgs,
+		Use:   "whoami",
+		Short: "Say who the token belongs to, and which server answers",
+		Example: `  tcm whoami
+  TCM_TOKEN=... tcm whoami --server tcm.example.com:9090 --json`,
+		Args: cobra.NoArgs,
 	}
 	asJSON := c.Flags().Bool("json", false, "print JSON")
-	c.RunE = func(cmd *cobra.Command, _ []string) error {
-		return g.call(cmd.Context(), func(ctx context.Context, client *tcmanager.Client) error {
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		return g.call(c.Context(), func(ctx context.Context, client *tcmanager.Client) error {
+			info, err := client.Identity().GetServerInfo(ctx, &tcmv1.GetServerInfoRequest{})
+			if err != nil {
+				return err
+			}
 			me, err := client.Identity().GetMe(ctx, &tcmv1.GetMeRequest{})
 			if err != nil {
 				return err
 			}
-			u := me.GetUser()
 			if *asJSON {
-				return g.terminal.printJSON(whoamiJSON{
-					Server: client.Addr(), ID: u.GetId(), Name: u.GetName(), Email: u.GetEmail(), TokenExpiresAt: rfc3339(me.GetTokenExpiresAt()),
+				return printJSON(g.terminal.out, identity{
+					UserID: me.GetUser().GetId(), Name: me.GetUser().GetName(), Email: me.GetUser().GetEmail(), TokenExpiresAt: timeJSON(me.GetTokenExpiresAt()),
+					Server: client.Addr(), ServerVersion: info.GetVersion(), Dev: info.GetDev(), URL: info.GetPublicUrl(),
 				})
 			}
-			_, err = fmt.Fprintf(g.terminal.out, "%s (%s) at %s\n", u.GetName(), u.GetId(), client.Addr())
-			return err
+			return printIdentity(g.terminal, client, info, me)
 		})
 	}
 	return c
+}
+
+// identity is the JSON of whoami.
+type identity struct {
+	UserID         string `json:"user_id"`
+	Name           string `json:"name"`
+	Email          string `json:"email,omitempty"`
+	TokenExpiresAt string `json:"token_expires_at,omitempty"`
+	Server         string `json:"server"`
+	ServerVersion  string `json:"server_version"`
+	Dev            bool   `json:"dev"`
+	URL            string `json:"url"`
+}
+
+func printIdentity(t *terminal, client *tcmanager.Client, info *tcmv1.GetServerInfoResponse, me *tcmv1.GetMeResponse) error {
+	until := ""
+	if me.GetTokenExpiresAt() != nil {
+		until = ", until " + me.GetTokenExpiresAt().AsTime().Local().Format(time.DateTime)
+	}
+	mode := ""
+	if info.GetDev() {
+		mode = ", development"
+	}
+	_, err := fmt.Fprintf(t.out, "%s (%s%s)\nserver  %s (%s%s)\npage    %s\n",
+		printable(me.GetUser().GetName()), printable(me.GetUser().GetId()), until, client.Addr(), printable(info.GetVersion()), mode, printable(info.GetPublicUrl()))
+	return err
 }
