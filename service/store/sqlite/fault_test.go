@@ -248,3 +248,20 @@ func TestGroupIsOneCommitWithinItsBounds(t *testing.T) {
 		})
 	}
 }
+
+func TestUpdateThatEndsItsGoroutineEndsTheStoreAndHangsNobody(t *testing.T) {
+	s := open(t, Options{Path: dataPath(t)})
+	err := s.Update(t.Context(), func(store.Tx) error {
+		runtime.Goexit() // as t.Fatal does
+		return nil
+	})
+	if !errors.Is(err, store.ErrClosed) {
+		t.Errorf("got %v", err)
+	}
+	if err := s.Update(t.Context(), func(store.Tx) error { return nil }); !errors.Is(err, store.ErrClosed) {
+		t.Errorf("the next update: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}

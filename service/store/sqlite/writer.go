@@ -53,13 +53,18 @@ type writer struct {
 	// stands: a rollback restores it, a failed commit clears it.
 	rooms rooms
 	names names
+
+	group   *group // at work
+	maxWAL  int64  // bytes
+	walSize int64  // at which the next checkpoint is forced
+	groups  int    // since the size was looked at
 }
 
 func newWriter(c *conn, epoch uint64, o Options, closing <-chan struct{}) *writer {
 	return &writer{
 		c: c, epoch: epoch, now: o.Now, listen: o.Listener,
 		jobs: make(chan *job, queueLength), closing: closing, stopped: make(chan struct{}),
-		bounds: groupBounds, rooms: newRooms(), names: newNames(),
+		bounds: groupBounds, maxWAL: maxWAL, walSize: maxWAL, rooms: newRooms(), names: newNames(),
 	}
 }
 
@@ -101,6 +106,7 @@ func (w *writer) update(ctx context.Context, fn func(store.Tx) error) error {
 // run works until the store closes; then it finishes what was accepted.
 func (w *writer) run() {
 	defer close(w.stopped)
+	defer w.abandon()
 	for {
 		select {
 		case j := <-w.jobs:
@@ -126,11 +132,12 @@ func (w *writer) next() *job {
 
 // group is what one commit will make durable.
 type group struct {
-	jobs   []*job
-	events []event.Event
-	bytes  int // about how much was written
-	began  time.Time
-	err    error // why the transaction is lost
+	jobs    []*job // that succeeded so far
+	running *job   // whose function runs or ran last
+	events  []event.Event
+	bytes   int // about how much was written
+	began   time.Time
+	err     error // why the transaction is lost
 }
 
 func (g *group) full(b bounds) bool {
@@ -141,6 +148,7 @@ func (g *group) full(b bounds) bool {
 // listener hears of it before the callers do.
 func (w *writer) commit(first *job) {
 	g := &group{began: time.Now()}
+	w.group = g
 	w.c.broken = nil
 	w.rooms.trim()
 	if err := w.c.control("BEGIN IMMEDIATE"); err != nil {
@@ -162,23 +170,36 @@ func (w *writer) commit(first *job) {
 	for _, j := range g.jobs {
 		j.done <- g.err
 	}
+	w.group = nil
+	w.checkpoint()
+}
+
+// abandon answers the jobs of an unfinished group. There is one only if a function
+// ended the goroutine, as t.Fatal does in a test.
+func (w *writer) abandon() {
+	if w.group == nil {
+		return
+	}
+	for _, j := range append(w.group.jobs, w.group.running) {
+		j.done <- fmt.Errorf("%w: an update ended the goroutine of the store instead of returning", store.ErrClosed)
+	}
 }
 
 // finish commits the group, or sets its err and undoes all of it.
 func (w *writer) finish(g *group) {
-	if g.err == nil && len(g.jobs) > 0 {
+	if g.err == nil {
 		if err := w.flushLog(); err != nil {
 			g.err = fmt.Errorf("write the log: %w", err)
 		} else if err := w.c.control("COMMIT"); err != nil {
 			g.err = fmt.Errorf("commit: %w", err)
-		} else {
-			return
 		}
 	}
-	// An error here says that SQLite has rolled back by itself.
-	_ = w.c.control("ROLLBACK")
-	w.rooms.clear()
-	w.names.clear()
+	if g.err != nil {
+		// An error here says that SQLite has rolled back by itself.
+		_ = w.c.control("ROLLBACK")
+		w.rooms.clear()
+		w.names.clear()
+	}
 }
 
 // do runs one job in a savepoint. A job that fails is answered at once.
@@ -198,6 +219,7 @@ func (w *writer) do(g *group, j *job) {
 	w.rooms.mark()
 	w.names.mark()
 	t := &tx{reader: reader{ctx: j.ctx, c: w.c}, w: w}
+	g.running = j
 	err := t.call(j.fn)
 	if err == nil && w.c.broken == nil {
 		err = w.c.control("RELEASE job")
