@@ -4,12 +4,17 @@ import { Icon } from "../../components/icon/Icon";
 import { Panel } from "../../components/Panel";
 import { Empty, Failing, Loading } from "../../components/State";
 import { useDocumentTitle } from "../../components/useDocumentTitle";
+import { formatAgo } from "../../format/duration";
+import { msOf } from "../../format/timestamp";
 import { useClient } from "../../live/client";
 import { roleWord } from "../../live/describe";
+import { useNow } from "../../live/now";
 import { initials } from "../../people/color";
 import { Link } from "../../router/Link";
 import { formatRoute } from "../../router/route";
+import { lookOfRun } from "../../run/state";
 import { useCrumbs } from "../../shell/trail";
+import { StatusIcon } from "../../status/StatusIcon";
 import { testids } from "../../testids";
 import styles from "./Projects.module.css";
 
@@ -63,11 +68,35 @@ function ProjectList({ projects }: { readonly projects: readonly Project[] }) {
               <span className={styles.name}>{project.name || project.key}</span>
               <span className={styles.key}>{project.key}</span>
             </span>
+            <LastRun project={project} />
             <span className={styles.role}>{roleWord(project.myRole)}</span>
             <Icon name="chevron" />
           </Link>
         </li>
       ))}
     </ul>
+  );
+}
+
+/** How a project's newest run stands, so that the list says where to look. */
+function LastRun({ project }: { readonly project: Project }) {
+  const client = useClient();
+  const now = useNow(10_000);
+  const { data } = useQuery({
+    queryKey: ["last-run", project.id],
+    queryFn: ({ signal }) => client.execution.listRuns({ project: project.id, pageSize: 1 }, { signal }),
+    refetchInterval: 15_000,
+  });
+  const run = data?.runs[0];
+  const started = msOf(run?.startedAt);
+  if (run === undefined)
+    return <span className={styles.last}>{data === undefined ? "" : "no runs yet"}</span>;
+  const look = lookOfRun(run);
+  return (
+    <span className={styles.last}>
+      <StatusIcon tone={look.tone} />
+      {look.word} #{run.number}
+      {started !== undefined && `, ${formatAgo(started, now)}`}
+    </span>
   );
 }

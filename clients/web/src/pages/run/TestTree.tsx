@@ -133,7 +133,16 @@ function TreeBody({ tree, snapshot, view, onReload, filterBox }: TreeBodyProps) 
     );
   }
   if (lines.length > 0) {
-    return <TreeRows tree={tree} lines={lines} rows={snapshot.rows} view={view} filterBox={filterBox} />;
+    return (
+      <TreeRows
+        tree={tree}
+        lines={lines}
+        rows={snapshot.rows}
+        suites={snapshot.suites}
+        view={view}
+        filterBox={filterBox}
+      />
+    );
   }
   if (snapshot.rowsState === "loading") return <Loading label="Loading tests" lines={8} />;
   if (tree.filtered) return <NothingMatches view={view} />;

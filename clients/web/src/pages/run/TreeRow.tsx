@@ -15,6 +15,8 @@ interface TreeRowProps {
   /** The node's rev: it is changed in place, and this tells that it was. */
   readonly rev: number;
   readonly row: Row | undefined;
+  /** How long it took; 0 while it is not over. */
+  readonly durationMs: number;
   /** Pixels from the top of the list. */
   readonly top: number;
   readonly open: boolean;
@@ -33,6 +35,7 @@ export function rowDomId(node: TreeNode): string {
 export const TreeRow = memo(function TreeRow({
   node,
   row,
+  durationMs,
   top,
   open,
   selected,
@@ -75,9 +78,7 @@ export const TreeRow = memo(function TreeRow({
       </span>
       {row !== undefined && row.flags.length > 0 && <Badges flags={row.flags} />}
       {node.tally === undefined ? <span className={styles.spacer} /> : <TallyMarks tally={node.tally} />}
-      <span className={styles.time}>
-        {row !== undefined && row.durationMs > 0 ? formatDuration(row.durationMs) : ""}
-      </span>
+      <span className={styles.time}>{durationMs > 0 ? formatDuration(durationMs) : ""}</span>
     </div>
   );
 });

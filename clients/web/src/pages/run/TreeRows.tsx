@@ -1,5 +1,6 @@
 import { useVirtualizer } from "@tanstack/react-virtual";
 import type { RowTable } from "@tcmanager/client";
+import type { Suite } from "@tcmanager/gen/tcmanager/v1/execution_pb";
 import { type RefObject, useCallback, useEffect, useMemo, useRef, useState } from "react";
 import type { RunTree, TreeNode } from "../../tree/tree";
 import styles from "./Tree.module.css";
@@ -14,12 +15,13 @@ interface TreeRowsProps {
   readonly tree: RunTree;
   readonly lines: readonly TreeNode[];
   readonly rows: RowTable;
+  readonly suites: ReadonlyMap<string, Suite>;
   readonly view: RunViewState;
   readonly filterBox: RefObject<HTMLInputElement | null>;
 }
 
 /** The lines of the tree that are in sight. */
-export function TreeRows({ tree, lines, rows, view, filterBox }: TreeRowsProps) {
+export function TreeRows({ tree, lines, rows, suites, view, filterBox }: TreeRowsProps) {
   const scroll = useRef<HTMLDivElement>(null);
   const [cursor, setCursor] = useState<TreeNode>();
   const redraw = useTick();
@@ -66,12 +68,14 @@ export function TreeRows({ tree, lines, rows, view, filterBox }: TreeRowsProps) 
         {items.map((item) => {
           const node = lines[item.index];
           if (node === undefined) return null;
+          const row = rows.at(node.row);
           return (
             <TreeRow
               key={item.key}
               node={node}
               rev={node.rev}
-              row={rows.at(node.row)}
+              row={row}
+              durationMs={(node.kind === "suite" ? suites.get(node.suite) : row)?.durationMs ?? 0}
               top={item.start}
               open={tree.isOpen(node)}
               selected={node === selected}
