@@ -25,7 +25,7 @@ import (
 
 const (
 	list     page.List = "comments"
-	pageSize           = 100 // by default, as collaboration.proto says
+	pageSize int       = 100 // by default, as collaboration.proto says
 )
 
 // Service is the CollaborationService.

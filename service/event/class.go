@@ -1,6 +1,7 @@
 package event
 
 import (
+	"errors"
 	"fmt"
 
 	"google.golang.org/protobuf/proto"
@@ -32,7 +33,7 @@ func classify(ev *pb.Event) (protoreflect.FieldNumber, pb.DeliveryClass, error) 
 	m := ev.ProtoReflect()
 	f := m.WhichOneof(m.Descriptor().Oneofs().ByName("payload"))
 	if f == nil {
-		return 0, 0, fmt.Errorf("an event needs a payload")
+		return 0, 0, errors.New("an event needs a payload")
 	}
 	c := classes[f.Number()]
 	switch {

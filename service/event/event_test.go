@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"strings"
+	"slices"
 	"testing"
 	"time"
 
@@ -127,9 +128,9 @@ func TestSplitIsTheInverseOfJoining(t *testing.T) {
 // An event of the log is sent as it lies, appended to a frame: growing that
 // frame must not overwrite the event that follows in the log.
 func TestAppendingToASplitEventLeavesTheNextOneAlone(t *testing.T) {
-	joined := append(
+	joined := slices.Concat(
 		draft(t, "project:1", comment("one")).At(event.Position{Epoch: 7, Offset: 1}).Wire,
-		draft(t, "project:1", comment("two")).At(event.Position{Epoch: 7, Offset: 2}).Wire...)
+		draft(t, "project:1", comment("two")).At(event.Position{Epoch: 7, Offset: 2}).Wire)
 	before := bytes.Clone(joined)
 	events, err := event.Split("project:1", joined)
 	if err != nil {

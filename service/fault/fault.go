@@ -93,11 +93,8 @@ func (e *Error) Error() string { return e.Reason + ": " + e.Message }
 
 // Of returns the *Error in err's chain, or nil.
 func Of(err error) *Error {
-	var e *Error
-	if errors.As(err, &e) {
-		return e
-	}
-	return nil
+	e, _ := errors.AsType[*Error](err)
+	return e
 }
 
 // IsReason reports whether err is a fault with this reason.

@@ -26,8 +26,8 @@ import (
 
 const (
 	list     page.List = "notifications"
-	pageSize           = 50  // by default, as notification.proto says
-	maxTitle           = 200 // characters, as notification.proto says
+	pageSize int       = 50  // by default, as notification.proto says
+	maxTitle int       = 200 // characters, as notification.proto says
 )
 
 // Service is the NotificationService.

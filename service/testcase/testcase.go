@@ -23,8 +23,8 @@ import (
 
 const (
 	list     page.List = "test_cases"
-	pageSize           = 200 // by default, as testcase.proto says
-	maxTitle           = 200 // characters, as testcase.proto says
+	pageSize int       = 200 // by default, as testcase.proto says
+	maxTitle int       = 200 // characters, as testcase.proto says
 )
 
 // Service is the TestCaseService.
@@ -141,7 +141,7 @@ func (s *Service) ListTestCases(ctx context.Context, req *pb.ListTestCasesReques
 		if err != nil {
 			return err
 		}
-		cases, err := r.TestCases(p.GetId(), uint64(after), size+1)
+		cases, err := r.TestCases(p.GetId(), after, size+1)
 		if err != nil {
 			return fmt.Errorf("read the test cases of %s: %w", p.GetId(), err)
 		}

@@ -12,15 +12,15 @@ import (
 )
 
 // Line checks a text of one line, such as a title, and returns it without space
-// around it. It must have something to see, at most max characters, and no
+// around it. It must have something to see, at most limit characters, and no
 // control characters. The field names it in the error.
-func Line(field, s string, max int) (string, error) {
+func Line(field, s string, limit int) (string, error) {
 	s = strings.TrimSpace(s)
 	switch {
 	case !visible(s):
 		return "", fault.Field(field, "must not be blank")
-	case utf8.RuneCountInString(s) > max:
-		return "", fault.Field(field, "must have at most %d characters", max)
+	case utf8.RuneCountInString(s) > limit:
+		return "", fault.Field(field, "must have at most %d characters", limit)
 	case strings.ContainsFunc(s, breaksLine):
 		return "", fault.Field(field, "must be one line without control characters")
 	}
@@ -51,16 +51,16 @@ func Remark(field, s string) (string, error) {
 	return s, nil
 }
 
-// Cut returns at most max bytes of s, in whole characters, and whether
+// Cut returns at most limit bytes of s, in whole characters, and whether
 // something was cut off.
-func Cut(s string, max int) (string, bool) {
-	if len(s) <= max {
+func Cut(s string, limit int) (string, bool) {
+	if len(s) <= limit {
 		return s, false
 	}
-	for max > 0 && !utf8.RuneStart(s[max]) {
-		max--
+	for limit > 0 && !utf8.RuneStart(s[limit]) {
+		limit--
 	}
-	return s[:max], true
+	return s[:limit], true
 }
 
 // visible reports whether there is anything to see in s: zero-width characters
