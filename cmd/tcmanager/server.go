@@ -15,7 +15,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
@@ -63,7 +62,7 @@ type server struct {
 	log       *slog.Logger
 	services  *Services
 	grpc      *grpc.Server
-	health    *health.Server
+	health    *watchedHealth
 	edge      *edge.Edge
 	http      *http.Server
 	grpcL     net.Listener
@@ -75,6 +74,7 @@ type server struct {
 // go to w.
 func serve(ctx context.Context, c config.Config, w io.Writer) error {
 	log := newLogger(w, c)
+	captureGRPCLog(log)
 	s, err := newServer(ctx, c, log)
 	if err != nil {
 		return err
@@ -87,7 +87,7 @@ func serve(ctx context.Context, c config.Config, w io.Writer) error {
 
 // newServer opens the listeners and the store. It serves nothing yet.
 func newServer(ctx context.Context, c config.Config, log *slog.Logger) (_ *server, err error) {
-	s := &server{cfg: c, log: log, health: health.NewServer()}
+	s := &server{cfg: c, log: log, health: newWatchedHealth()}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if err := s.listen(ctx, registry); err != nil {
@@ -288,6 +288,7 @@ func (s *server) stop(ctx context.Context) {
 	// Streams first: GracefulStop waits for those of native clients, and cuts
 	// those of browsers without a status.
 	s.services.Drain(ctx)
+	s.health.stop()
 	graceful := make(chan struct{})
 	go func() {
 		defer close(graceful)
