@@ -3,8 +3,8 @@ package event_test
 import (
 	"bytes"
 	"encoding/hex"
-	"strings"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
