@@ -34,7 +34,8 @@ and edit in a browser; anyone inspects with grpcurl.`,
   go test -json ./... | tcm stream --project demo`,
 		SilenceErrors: true, // main prints them once
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
+		Args:          noArgs, // checked only by a command that can be run
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &usageError{fmt.Errorf("%w; see \"%s --help\"", err, cmd.CommandPath())}

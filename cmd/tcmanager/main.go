@@ -22,10 +22,18 @@ import (
 func main() { os.Exit(realMain()) }
 
 func realMain() int {
-	// The second signal ends the process at once: stop is called after the first.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	go func() { // ends with the process
+		<-signals
+		cancel()
+		second := <-signals
+		fmt.Fprintln(os.Stderr, "tcmanager: a second signal: ending at once")
+		os.Exit(exitSignal + signalNumber(second))
+	}()
 	err := rootCommand().ExecuteContext(ctx)
 	if err == nil {
 		return 0
@@ -35,4 +43,14 @@ func realMain() int {
 		return 2
 	}
 	return 1
+}
+
+// exitSignal and the number of a signal are how shells say that it ended a program.
+const exitSignal = 128
+
+func signalNumber(s os.Signal) int {
+	if n, ok := s.(syscall.Signal); ok {
+		return int(n)
+	}
+	return 0
 }

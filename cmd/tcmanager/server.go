@@ -259,7 +259,13 @@ func (s *server) run(ctx context.Context) error {
 	defer stopBackground()
 	group, broken := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.services.Run(background) })
-	group.Go(func() error { return s.grpc.Serve(s.grpcL) })
+	group.Go(func() error {
+		// A signal may come before the first connection is waited for.
+		if err := s.grpc.Serve(s.grpcL); !errors.Is(err, grpc.ErrServerStopped) {
+			return err
+		}
+		return nil
+	})
 	group.Go(func() error {
 		if err := s.http.Serve(s.httpL); !errors.Is(err, http.ErrServerClosed) {
 			return err
