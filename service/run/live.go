@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
 	"github.com/tcmanager/tcmanager/service/event"
@@ -18,6 +19,7 @@ const (
 	maxTests    = 1_000_000
 	maxSuites   = 5_000
 	maxAttempts = 1_000
+	maxShards   = 1_000 // each change of one is told with all of them
 )
 
 // Live is a run's rules and counters. It decides what an update means: which
@@ -30,8 +32,9 @@ type Live struct {
 	seq     uint64
 	head    event.Position  // of the run's room when this was last written
 	listed  int             // failures told to the project's room
-	warned  map[string]bool // critical cases that the project was warned of
+	warned  map[string]bool // keys of critical cases that the project was warned of
 	stopped pb.EndReason    // said by a shard that was stopped
+	touched bool            // something may have changed since it was last settled
 }
 
 type testKey struct{ suite, name string }
@@ -41,6 +44,7 @@ type test struct {
 	key      testKey
 	parent   string
 	kind     pb.TestKind
+	cases    []string // keys of the cases it says it covers
 	seq      uint64
 	attempts []attempt // by their number over the run, from 1
 }
@@ -48,9 +52,11 @@ type test struct {
 // attempt is one execution of a test.
 type attempt struct {
 	shard  string
-	number uint32 // as the shard counts
-	status pb.Status
-	flaky  bool
+	number uint32                 // as the shard counts
+	status pb.Status              // 0: it only printed something so far
+	begun  *timestamppb.Timestamp // while it is open
+	cut    bool                   // its end was inferred: its runner may yet come back and go on
+	void   bool                   // it printed something before this was last loaded, and is nobody's now
 }
 
 // suite is one suite in a run, as stored, and whether it changed since.
@@ -81,24 +87,30 @@ func newLive(run *pb.Run, suites []*pb.Suite) *Live {
 
 // restore takes back an attempt that is stored; its counts are stored too.
 func (l *Live) restore(r store.Result) error {
+	var u pb.TestExecutionUpdate
+	if err := proto.Unmarshal(r.Update, &u); err != nil {
+		return fmt.Errorf("decode the row of %s in %s: %w", r.Name, r.Suite, err)
+	}
 	key := testKey{r.Suite, r.Name}
 	t := l.tests[key]
 	if t == nil {
 		t = &test{key: key, seq: r.Seq}
 		l.tests[key] = t
-		var u pb.TestExecutionUpdate
-		if err := proto.Unmarshal(r.Update, &u); err != nil {
-			return fmt.Errorf("decode the row of %s in %s: %w", r.Name, r.Suite, err)
-		}
-		t.parent, t.kind = u.Test.GetParent(), u.Test.GetKind()
 	}
 	l.seq = max(l.seq, r.Seq)
-	t.attempts = append(t.attempts, attempt{
-		shard: r.Shard, number: r.ShardAttempt, status: r.Status,
-		flaky: r.Status == pb.Status_STATUS_PASSED && slices.ContainsFunc(t.attempts, attempt.broke),
-	})
+	// An attempt that only printed something has no row, but keeps its number.
+	for len(t.attempts)+1 < int(r.Attempt) {
+		t.attempts = append(t.attempts, attempt{void: true})
+	}
+	a := attempt{shard: r.Shard, number: r.ShardAttempt}
+	t.describe(&u)
+	a.set(&u)
+	t.attempts = append(t.attempts, a)
 	if broken(r.Status) {
 		l.listed++
+		for _, key := range u.CaseKeys {
+			l.warned[key] = true
+		}
 	}
 	return nil
 }
@@ -166,10 +178,10 @@ func (t *test) attempt(shard string, number uint32) (int, error) {
 	last := uint32(0)
 	for i := len(t.attempts) - 1; i >= 0; i-- {
 		a := t.attempts[i]
-		if a.shard != shard {
+		if a.shard != shard || a.void {
 			continue
 		}
-		if a.number == number || number == 0 && (open(a.status) || a.status == 0) {
+		if a.number == number || number == 0 && (open(a.status) || a.status == 0 || a.cut) {
 			return i, nil
 		}
 		last = max(last, a.number)
@@ -195,11 +207,11 @@ func (l *Live) Test(u *pb.TestExecutionUpdate, shard string) (store.Result, erro
 	if err != nil {
 		return store.Result{}, err
 	}
-	t.describe(u.Test)
 	u.Test.Source = cmp.Or(u.Test.Source, l.Run.Info.Source)
 	u.RunId, u.Shard, u.Attempt = l.Run.Id, shard, uint32(i+1)
-	l.count(t, i, u.Status)
-	if t.attempts[i].flaky && !slices.Contains(u.Flags, pb.ResultFlag_RESULT_FLAG_FLAKY) {
+	t.describe(u)
+	l.count(t, i, u)
+	if t.flaky(i) && !slices.Contains(u.Flags, pb.ResultFlag_RESULT_FLAG_FLAKY) {
 		u.Flags = append(u.Flags, pb.ResultFlag_RESULT_FLAG_FLAKY)
 	}
 	return store.Result{
@@ -210,14 +222,35 @@ func (l *Live) Test(u *pb.TestExecutionUpdate, shard string) (store.Result, erro
 
 // describe completes what an update says of a test with what was said before,
 // and the other way round.
-func (t *test) describe(ref *pb.TestRef) {
-	t.parent, t.kind = cmp.Or(ref.Parent, t.parent), cmp.Or(ref.Kind, t.kind)
-	ref.Parent, ref.Kind = t.parent, t.kind
+func (t *test) describe(u *pb.TestExecutionUpdate) {
+	ref := u.Test
+	t.parent, t.kind = cmp.Or(ref.GetParent(), t.parent), cmp.Or(ref.GetKind(), t.kind)
+	if ref != nil {
+		ref.Parent, ref.Kind = t.parent, t.kind
+	}
+	if len(u.CaseKeys) == 0 {
+		u.CaseKeys = t.cases
+	}
+	t.cases = u.CaseKeys
+}
+
+// set takes over what an update says of an attempt, and completes the update
+// with when the attempt began.
+func (a *attempt) set(u *pb.TestExecutionUpdate) {
+	if u.StartedAt == nil {
+		u.StartedAt = a.begun
+	}
+	a.status, a.begun = u.Status, nil
+	if open(u.Status) {
+		a.begun = u.StartedAt
+	}
+	a.cut = broken(u.Status) && slices.Contains(u.Flags, pb.ResultFlag_RESULT_FLAG_SYNTHETIC_END)
 }
 
 // count moves a test from what its last attempt was to what it is now. Counts
-// are of last attempts, so a change of an earlier one doesn't show.
-func (l *Live) count(t *test, i int, status pb.Status) {
+// are of last attempts, so a change of an earlier one doesn't show, except that
+// a failure makes a later one that passed flaky.
+func (l *Live) count(t *test, i int, u *pb.TestExecutionUpdate) {
 	counts := []*pb.Counts{l.Run.Counts}
 	if s := l.suites[t.key.suite]; s != nil {
 		s.dirty = true
@@ -228,14 +261,12 @@ func (l *Live) count(t *test, i int, status pb.Status) {
 		if shown < 0 {
 			c.Total++
 		} else {
-			t.attempts[shown].count(c, -1)
+			t.count(c, shown, -1)
 		}
 	}
-	a := &t.attempts[i]
-	a.status = status
-	a.flaky = status == pb.Status_STATUS_PASSED && slices.ContainsFunc(t.attempts[:i], attempt.broke)
+	t.attempts[i].set(u)
 	for _, c := range counts {
-		t.attempts[t.shown()].count(c, 1)
+		t.count(c, t.shown(), 1)
 	}
 }
 
@@ -250,9 +281,15 @@ func (t *test) shown() int {
 	return -1
 }
 
-func (a attempt) count(c *pb.Counts, n int) {
-	add(c, a.status, n)
-	if a.flaky {
+// flaky reports whether attempt i passed after an earlier one had failed.
+func (t *test) flaky(i int) bool {
+	return t.attempts[i].status == pb.Status_STATUS_PASSED && slices.ContainsFunc(t.attempts[:i], attempt.broke)
+}
+
+// count adds n to the counters that attempt i shows in.
+func (t *test) count(c *pb.Counts, i, n int) {
+	add(c, t.attempts[i].status, n)
+	if t.flaky(i) {
 		c.Flaky = uint32(int(c.Flaky) + n)
 	}
 }
@@ -328,22 +365,25 @@ func (l *Live) Output(o *pb.OutputChunk, shard string) (store.OutputKey, error) 
 	return key, nil
 }
 
-// openTests returns the tests whose last attempt has not ended, of one shard, or
-// of all if all is set, in their order.
+// openTests returns the attempts that have not ended, of one shard, or of all if
+// all is set, by the order of their tests.
 func (l *Live) openTests(shard string, all bool) []*pb.TestExecutionUpdate {
 	var tests []*test
 	for _, t := range l.tests {
-		if i := t.shown(); i >= 0 && open(t.attempts[i].status) && (all || t.attempts[i].shard == shard) {
+		if slices.ContainsFunc(t.attempts, func(a attempt) bool { return open(a.status) && (all || a.shard == shard) }) {
 			tests = append(tests, t)
 		}
 	}
 	slices.SortFunc(tests, func(a, b *test) int { return cmp.Compare(a.seq, b.seq) })
-	out := make([]*pb.TestExecutionUpdate, 0, len(tests))
+	var out []*pb.TestExecutionUpdate
 	for _, t := range tests {
-		a := t.attempts[t.shown()]
-		out = append(out, &pb.TestExecutionUpdate{
-			Test: &pb.TestRef{Suite: t.key.suite, Name: t.key.name}, Attempt: a.number, Shard: a.shard,
-		})
+		for _, a := range t.attempts {
+			if open(a.status) && (all || a.shard == shard) {
+				out = append(out, &pb.TestExecutionUpdate{
+					Test: &pb.TestRef{Suite: t.key.suite, Name: t.key.name}, Attempt: a.number, Shard: a.shard,
+				})
+			}
+		}
 	}
 	return out
 }
@@ -375,7 +415,7 @@ func (l *Live) verdict() pb.EndReason {
 
 // progress returns what readers are told of how far the run is.
 func (l *Live) progress() progressOf {
-	return progressOf{projectID: l.Run.ProjectId, RunProgress: &pb.RunProgress{
+	return progressOf{projectID: l.Run.ProjectId, at: l.head.Offset, RunProgress: &pb.RunProgress{
 		RunId: l.Run.Id, Counts: proto.CloneOf(l.Run.Counts), Suites: proto.CloneOf(l.Run.Suites), ExpectedTotal: l.Run.ExpectedTotal,
 	}}
 }

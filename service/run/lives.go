@@ -10,6 +10,10 @@ import (
 	"github.com/tcmanager/tcmanager/service/store"
 )
 
+// testsKept is how many tests the lives together keep before old runs are
+// forgotten, which is some 200 MB.
+const testsKept = 1_000_000
+
 // lives keeps the counters of the runs that are reported to in memory, so that
 // a result costs no reading. It is only used inside store.Update, which runs one
 // function at a time.
@@ -17,14 +21,16 @@ import (
 // What is in memory may be ahead of the store: the function that changed it may
 // have been undone. Each Live remembers where its room's log was when it was
 // last settled, so that the next one to load it finds out and reads it anew.
+// That holds because whoever writes to a run's room loads it first.
 type lives struct {
-	max   int
+	max   int // runs
+	tests int // of all runs
 	byID  map[string]*list.Element
 	order *list.List // of *Live, the least recently used first
 }
 
 func newLives(maxLive int) *lives {
-	return &lives{max: maxLive, byID: map[string]*list.Element{}, order: list.New()}
+	return &lives{max: maxLive, tests: testsKept, byID: map[string]*list.Element{}, order: list.New()}
 }
 
 // load returns a run. An unknown one is access.ErrDenied.
@@ -37,8 +43,7 @@ func (l *lives) load(tx store.Tx, runID string) (*Live, error) {
 		return nil, fmt.Errorf("read the head of run %s: %w", runID, err)
 	}
 	if e := l.byID[runID]; e != nil {
-		live, _ := e.Value.(*Live)
-		if live.head == head.Newest {
+		if live := valueOf(e); live.head == head.Newest {
 			l.order.MoveToBack(e)
 			return live, nil
 		}
@@ -50,11 +55,27 @@ func (l *lives) load(tx store.Tx, runID string) (*Live, error) {
 	}
 	live.head = head.Newest
 	l.byID[runID] = l.order.PushBack(live)
-	if l.order.Len() > l.max {
-		oldest, _ := l.order.Front().Value.(*Live)
+	l.trim()
+	return live, nil
+}
+
+// trim forgets the runs that were not used for the longest time, but never the
+// one in use, which is the last.
+func (l *lives) trim() {
+	kept := 0
+	for _, e := range l.byID {
+		kept += len(valueOf(e).tests)
+	}
+	for l.order.Len() > 1 && (l.order.Len() > l.max || kept > l.tests) {
+		oldest := valueOf(l.order.Front())
+		kept -= len(oldest.tests)
 		l.drop(oldest.Run.Id)
 	}
-	return live, nil
+}
+
+func valueOf(e *list.Element) *Live {
+	live, _ := e.Value.(*Live)
+	return live
 }
 
 // settle notes that what was done to a Live is written, in this transaction.

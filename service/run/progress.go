@@ -16,6 +16,7 @@ const progressEvery = 100 * time.Millisecond
 type progressOf struct {
 	*pb.RunProgress
 	projectID string
+	at        uint64 // the offset of the run's room, which grows with the run
 }
 
 // progress conflates: the first news of a run is told at once, later ones at most
@@ -23,45 +24,66 @@ type progressOf struct {
 type progress struct {
 	publish func([]event.Event)
 
-	mu   sync.Mutex
-	runs map[string]*pace
+	mu     sync.Mutex
+	runs   map[string]*pace // those that were told of within progressEvery
+	closed bool
 }
 
-// pace is what waits to be told of one run.
+// pace is what is known of one run.
 type pace struct {
-	newest *progressOf // nil if nothing does
+	newest progressOf
+	waits  bool // newest is yet to be told
+	timer  *time.Timer
 }
 
 func newProgress(publish func([]event.Event)) *progress {
 	return &progress{publish: publish, runs: map[string]*pace{}}
 }
 
-// note tells readers of a run's progress, now or soon.
+// close stops all timers. Nothing is told any more.
+func (p *progress) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	for _, known := range p.runs {
+		known.timer.Stop()
+	}
+	clear(p.runs)
+}
+
+// note tells readers of a run's progress, now or soon. Two commits may be noted
+// in the wrong order: the older one is passed over.
 func (p *progress) note(of progressOf) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if waiting := p.runs[of.RunId]; waiting != nil {
-		waiting.newest = &of
+	if p.closed {
 		return
 	}
-	p.runs[of.RunId] = &pace{}
+	if known := p.runs[of.RunId]; known != nil {
+		if of.at >= known.newest.at {
+			known.newest, known.waits = of, true
+		}
+		return
+	}
 	p.tellLocked(of)
-	time.AfterFunc(progressEvery, func() { p.next(of.RunId) })
+	p.runs[of.RunId] = &pace{newest: of, timer: time.AfterFunc(progressEvery, func() { p.next(of.RunId) })}
 }
 
 // next tells what came in the meantime, and stops when nothing did.
 func (p *progress) next(runID string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	waiting := p.runs[runID]
-	if waiting == nil || waiting.newest == nil {
+	known := p.runs[runID]
+	if known == nil {
+		return // closed
+	}
+	if !known.waits {
 		delete(p.runs, runID)
 		return
 	}
-	of := *waiting.newest
-	waiting.newest = nil
-	p.tellLocked(of)
-	time.AfterFunc(progressEvery, func() { p.next(runID) })
+	known.waits = false
+	p.tellLocked(known.newest)
+	known.timer.Reset(progressEvery)
 }
 
 func (p *progress) tellLocked(of progressOf) {

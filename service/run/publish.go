@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/debug"
 	"strconv"
 	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
@@ -34,11 +36,17 @@ var (
 	errFenced     = fault.New(fault.Conflict, "SHARD_TAKEN_OVER", "a newer stream publishes this shard; give each shard of a run its own name")
 	errLost       = fault.New(fault.Unavailable, "LEASE_LOST", "nothing was heard for too long; reconnect and go on")
 	errDraining   = fault.New(fault.Unavailable, "GOING_AWAY", "the server is stopping; reconnect and go on").After(time.Second)
+	errShards     = fault.New(fault.Exhausted, "TOO_MANY_SHARDS", "a run may have %d shards; split it into several runs", maxShards)
 	errFinished   = fault.New(fault.Precondition, "SHARD_FINISHED", "this shard has finished; start another run with a new run key")
 )
 
 // shardKey names a shard.
 type shardKey struct{ runID, shard string }
+
+// linger is how long a stream that has to end waits for what is being committed
+// and sent. A runner that doesn't read its acks would keep it for ever otherwise:
+// Send doesn't return until the handler has.
+const linger = time.Second
 
 // publisher is one runner's stream: one incarnation of a shard.
 type publisher struct {
@@ -47,17 +55,19 @@ type publisher struct {
 	caller      identity.Caller
 	end         context.CancelCauseFunc
 	heard       atomic.Int64 // when something was last received, in Unix nanoseconds
-	key         shardKey
+	key         shardKey     // zero until the shard is open
 	incarnation uint64
-	committed   uint64
-	finished    bool
 }
 
-// PublishResults serves one runner.
+// PublishResults serves one runner. It only waits: one goroutine receives, one
+// commits and sends. Both end once this has returned, whatever they wait for.
 func (s *Service) PublishResults(stream grpc.BidiStreamingServer[pb.PublishResultsRequest, pb.PublishResultsResponse]) error {
 	caller, err := identity.From(stream.Context())
 	if err != nil {
 		return err
+	}
+	if s.isDraining() {
+		return errDraining
 	}
 	ctx, end := context.WithCancelCause(stream.Context())
 	defer end(nil)
@@ -65,20 +75,42 @@ func (s *Service) PublishResults(stream grpc.BidiStreamingServer[pb.PublishResul
 	p.heard.Store(time.Now().UnixNano())
 	frames := make(chan *pb.PublishResultsRequest, framesWaiting)
 	go p.receive(ctx, frames)
+	done := make(chan error, 1)
+	go func() { done <- p.work(ctx, frames) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(linger):
+		return context.Cause(ctx)
+	}
+}
+
+// work serves a stream from its hello to its end.
+func (p *publisher) work(ctx context.Context, frames <-chan *pb.PublishResultsRequest) (err error) {
+	defer func() {
+		if x := recover(); x != nil {
+			err = fmt.Errorf("panic while serving a runner: %v\n%s", x, debug.Stack())
+		}
+	}()
 	// The lease runs from the first moment: a stream that never says hello ends too.
-	first := time.AfterFunc(s.cfg.Lease, func() { end(errLost) })
+	first := time.AfterFunc(p.s.cfg.Lease, func() { p.end(errLost) })
 	select {
 	case req := <-frames:
 		first.Stop()
+		defer p.lose()
 		if err := p.hello(ctx, req); err != nil {
 			return err
 		}
+		return p.serve(ctx, frames)
 	case <-ctx.Done():
 		first.Stop()
 		return context.Cause(ctx)
 	}
-	defer s.lose(p)
-	return p.serve(ctx, frames)
 }
 
 // receive hands requests to the handler until the stream or the handler ends. A
@@ -125,44 +157,59 @@ func (p *publisher) hello(ctx context.Context, req *pb.PublishResultsRequest) er
 	if err != nil {
 		return err
 	}
-	p.key = shardKey{run.Id, h.Shard}
-	p.incarnation, p.committed = shard.Incarnation, shard.Committed
-	p.finished = shard.State == pb.ShardState_SHARD_STATE_FINISHED
+	p.key, p.incarnation = shardKey{run.Id, h.Shard}, shard.Incarnation
 	if err := p.s.register(p); err != nil {
 		return err
 	}
 	return p.stream.Send(&pb.PublishResultsResponse{Frame: &pb.PublishResultsResponse_Welcome{Welcome: &pb.PublishWelcome{
-		Run: p.s.withURL(run), CommittedSequence: p.committed, Incarnation: p.incarnation,
-		HeartbeatInterval: durationpb.New(p.s.cfg.Heartbeat), MaxRequestBytes: uint32(p.s.cfg.MaxRequest), Finished: p.finished,
+		Run: p.s.withURL(run), CommittedSequence: shard.Committed, Incarnation: p.incarnation,
+		HeartbeatInterval: durationpb.New(p.s.cfg.Heartbeat), MaxRequestBytes: uint32(p.s.cfg.MaxRequest),
+		Finished: shard.State == pb.ShardState_SHARD_STATE_FINISHED,
 	}}})
 }
 
 // open is the transaction of hello.
-func (p *publisher) open(tx store.Tx, h *pb.PublishHello) (*pb.Run, store.Shard, error) {
+func (p *publisher) open(tx store.Tx, h *pb.PublishHello) (run *pb.Run, shard store.Shard, err error) {
 	now := time.Now()
 	project, err := access.Project(tx, p.caller.User.Id, h.Project, access.Publish)
 	if err != nil {
-		return nil, store.Shard{}, err
-	}
-	run, err := p.s.findOrStart(tx, project, h.RunKey, h.Info, h.ExpectedShards, p.caller, now)
-	if err != nil {
-		return nil, store.Shard{}, err
-	}
-	shard, err := tx.Shard(run.Id, h.Shard)
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return nil, shard, fmt.Errorf("read shard %s of run %s: %w", h.Shard, run.Id, err)
-	}
-	if shard.State == pb.ShardState_SHARD_STATE_FINISHED {
-		return run, shard, nil
-	}
-	if err := reopen(run); err != nil {
 		return nil, shard, err
 	}
+	found, err := p.s.findOrStart(tx, project, h.RunKey, h.Info, h.ExpectedShards, p.caller, now)
+	if err != nil {
+		return nil, shard, err
+	}
+	_, err = p.s.with(tx, found.Id, func(tx store.Tx, live *Live) error {
+		if shard, err = p.claim(tx, live, h, now); err != nil {
+			return err
+		}
+		run = proto.CloneOf(live.Run) // it is sent when others may change the run
+		return nil
+	})
+	return run, shard, err
+}
+
+// claim makes this stream the newest of its shard. A finished shard stays as it is.
+func (p *publisher) claim(tx store.Tx, live *Live, h *pb.PublishHello, now time.Time) (store.Shard, error) {
+	run := live.Run
+	shard, err := tx.Shard(run.Id, h.Shard)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return shard, fmt.Errorf("read shard %s of run %s: %w", h.Shard, run.Id, err)
+	}
+	if shard.State == pb.ShardState_SHARD_STATE_FINISHED {
+		return shard, nil
+	}
+	if shard.Incarnation == 0 && len(run.Shards) >= maxShards || h.ExpectedShards > maxShards {
+		return shard, errShards
+	}
+	if err := reopen(run); err != nil {
+		return shard, err
+	}
+	live.touched = true
 	run.ExpectedShards = max(run.ExpectedShards, h.ExpectedShards)
 	shard.RunID, shard.Name, shard.State, shard.ChangedAt = run.Id, h.Shard, pb.ShardState_SHARD_STATE_LIVE, now
 	shard.Incarnation++
-	run, err = p.s.putShard(tx, run, shard, p.caller.Ref())
-	return run, shard, err
+	return shard, p.s.putShard(tx, live, shard, p.caller.Ref())
 }
 
 // reopen lets a run go on that was given up because its runners were lost: one
@@ -178,20 +225,21 @@ func reopen(run *pb.Run) error {
 	return nil
 }
 
-// putShard writes a shard and its run, and tells the rooms. It returns the run
-// with all of its shards.
-func (s *Service) putShard(tx store.Tx, run *pb.Run, shard store.Shard, actor *pb.UserRef) (*pb.Run, error) {
+// putShard writes a shard and its run, and tells the rooms.
+func (s *Service) putShard(tx store.Tx, live *Live, shard store.Shard, actor *pb.UserRef) error {
+	live.touched = true
 	if err := tx.PutShard(shard); err != nil {
-		return nil, fmt.Errorf("write shard %s of run %s: %w", shard.Name, run.Id, err)
+		return fmt.Errorf("write shard %s of run %s: %w", shard.Name, shard.RunID, err)
 	}
-	if err := tx.PutRun(run); err != nil {
-		return nil, fmt.Errorf("write run %s: %w", run.Id, err)
+	if err := tx.PutRun(live.Run); err != nil {
+		return fmt.Errorf("write run %s: %w", shard.RunID, err)
 	}
-	run, err := tx.Run(run.Id)
+	run, err := tx.Run(shard.RunID)
 	if err != nil {
-		return nil, fmt.Errorf("read run %s: %w", shard.RunID, err)
+		return fmt.Errorf("read run %s: %w", shard.RunID, err)
 	}
-	return run, s.tell(tx, run, pb.RunChange_RUN_CHANGE_SHARD, actor, shard.ChangedAt)
+	live.Run.Shards = run.Shards
+	return s.tell(tx, live.Run, pb.RunChange_RUN_CHANGE_SHARD, actor, shard.ChangedAt)
 }
 
 // register makes p the shard's stream, and ends an older one.
@@ -220,7 +268,11 @@ func (p *publisher) serve(ctx context.Context, frames <-chan *pb.PublishResultsR
 			if !ok {
 				return nil
 			}
-			if err := p.frame(ctx, req, frames); err != nil {
+			err := p.frame(ctx, req, frames)
+			if err != nil && ctx.Err() != nil && fault.Of(err) == nil {
+				return p.leave(context.Cause(ctx)) // it failed because the stream has to end
+			}
+			if err != nil {
 				return err
 			}
 		case <-ctx.Done():
@@ -296,6 +348,9 @@ func (p *publisher) batches(ctx context.Context, batches []*pb.PublishBatch) err
 		if err != nil {
 			return err
 		}
+		if batches[0].FirstSequence > shard.Committed+1 {
+			return gap(shard.Committed + 1)
+		}
 		w := p.s.write(tx, live, p.caller.Ref(), p.key.shard, time.Now())
 		ack = &pb.PublishAck{}
 		before := shard.Committed
@@ -313,13 +368,12 @@ func (p *publisher) batches(ctx context.Context, batches []*pb.PublishBatch) err
 			}
 		}
 		ack.CommittedSequence, ack.Finished = shard.Committed, shard.State == pb.ShardState_SHARD_STATE_FINISHED
-		ack.Counts = live.progress().Counts
+		ack.Counts = proto.CloneOf(live.Run.Counts)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	p.committed = ack.CommittedSequence
 	return p.stream.Send(&pb.PublishResultsResponse{Frame: &pb.PublishResultsResponse_Ack{Ack: ack}})
 }
 
@@ -389,13 +443,12 @@ func (p *publisher) finish(ctx context.Context, f *pb.PublishFinish) error {
 				return err
 			}
 		}
-		ack = &pb.PublishAck{CommittedSequence: shard.Committed, Finished: true, Counts: live.progress().Counts}
+		ack = &pb.PublishAck{CommittedSequence: shard.Committed, Finished: true, Counts: proto.CloneOf(live.Run.Counts)}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	p.finished = true
 	return p.stream.Send(&pb.PublishResultsResponse{Frame: &pb.PublishResultsResponse_Ack{Ack: ack}})
 }
 
@@ -413,12 +466,10 @@ func (p *publisher) close(tx store.Tx, live *Live, shard store.Shard, f *pb.Publ
 	if live.stopped == pb.EndReason_END_REASON_UNSPECIFIED {
 		live.stopped = f.Reason
 	}
-	run, err := p.s.putShard(tx, live.Run, shard, p.caller.Ref())
-	if err != nil {
+	if err := p.s.putShard(tx, live, shard, p.caller.Ref()); err != nil {
 		return err
 	}
-	live.Run.Shards = run.Shards
-	if !complete(run) {
+	if !complete(live.Run) {
 		return nil
 	}
 	return w.end(live.stopped)
@@ -438,42 +489,58 @@ func complete(run *pb.Run) bool {
 
 // lose is what happens when a stream has ended: unless the shard has finished or
 // a newer stream has it, it is disconnected.
-func (s *Service) lose(p *publisher) {
-	s.mu.Lock()
-	if s.publishers[p.key] == p {
-		delete(s.publishers, p.key)
+func (p *publisher) lose() {
+	if p.key == (shardKey{}) {
+		return // it never opened its shard
 	}
-	s.mu.Unlock()
+	s := p.s
 	// The stream's context is over; the store is not.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.stream.Context()), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.stream.Context()), loseTimeout)
 	defer cancel()
 	if err := s.disconnect(ctx, p.key, p.incarnation); err != nil {
 		s.cfg.Logger.Warn("a lost shard could not be marked; the sweep will try again", "run", p.key.runID, "shard", p.key.shard, "error", err)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.publishers[p.key] == p {
+		delete(s.publishers, p.key)
+	}
 }
+
+// loseTimeout is how long a handler that ends may wait for the store.
+const loseTimeout = 5 * time.Second
+
+// errSame ends a transaction that has nothing to change.
+var errSame = errors.New("nothing to change")
 
 // disconnect marks a shard as disconnected if this incarnation still has it.
 func (s *Service) disconnect(ctx context.Context, key shardKey, incarnation uint64) error {
-	return s.update(ctx, key.runID, func(tx store.Tx, live *Live) error {
+	var told progressOf
+	err := s.store.Update(ctx, func(tx store.Tx) error {
 		shard, err := tx.Shard(key.runID, key.shard)
 		if err != nil {
 			return fmt.Errorf("read shard %s of run %s: %w", key.shard, key.runID, err)
 		}
 		if shard.Incarnation != incarnation || shard.State != pb.ShardState_SHARD_STATE_LIVE {
-			return nil
+			return errSame
 		}
 		shard.State, shard.ChangedAt = pb.ShardState_SHARD_STATE_DISCONNECTED, time.Now()
-		run, err := s.putShard(tx, live.Run, shard, nil)
-		if err != nil {
-			return err
-		}
-		live.Run.Shards = run.Shards
-		return nil
+		told, err = s.with(tx, key.runID, func(tx store.Tx, live *Live) error { return s.putShard(tx, live, shard, nil) })
+		return err
 	})
+	switch {
+	case errors.Is(err, errSame):
+		return nil
+	case err != nil:
+		return err
+	}
+	s.progress.note(told)
+	return nil
 }
 
-// Drain asks every runner to reconnect after the restart, once what it sent and
-// was received is committed and acked. New streams are refused.
+// Drain asks every runner to reconnect after the restart, and ends the streams.
+// What is being committed is acked first; what was not acked is sent again. New
+// streams are refused.
 func (s *Service) Drain() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -481,6 +548,12 @@ func (s *Service) Drain() {
 	for _, p := range s.publishers {
 		p.end(errDraining)
 	}
+}
+
+func (s *Service) isDraining() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.draining
 }
 
 // Publishers returns how many runners are connected.

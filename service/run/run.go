@@ -11,7 +11,9 @@
 // # Concurrency
 //
 // All changes happen in store.Update, which runs one function at a time; Lives
-// are only touched there. Run sweeps for lost runs until its context ends.
+// are only touched there. Run sweeps for lost runs until its context ends. A
+// stream has three goroutines, see PublishResults. Timers tell conflated
+// progress; Close stops them.
 package run
 
 import (
@@ -24,6 +26,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
@@ -85,7 +88,11 @@ type Service struct {
 	draining   bool
 }
 
-// New returns a service; Run must be called for lost runs to end.
+// Close stops telling of progress. It doesn't end streams, see Drain.
+func (s *Service) Close() { s.progress.close() }
+
+// New returns a service; Run must be called for lost runs to end, and Close once
+// nobody reports any more.
 func New(st store.Store, cfg Config) *Service {
 	cfg = cfg.withDefaults()
 	return &Service{
@@ -202,13 +209,14 @@ func (s *Service) ReportResult(ctx context.Context, req *pb.ReportResultRequest)
 				return nil, errEnded
 			}
 			w := s.write(tx, live, caller.Ref(), "", now)
-			if err := w.test(req.Update); err != nil {
+			update := proto.CloneOf(req.Update)
+			if err := w.test(update); err != nil {
 				return nil, err
 			}
 			if err := w.flush(); err != nil {
 				return nil, err
 			}
-			return &pb.ReportResultResponse{Update: req.Update}, nil
+			return &pb.ReportResultResponse{Update: update}, nil
 		})
 		return err
 	})
@@ -230,7 +238,7 @@ func (s *Service) FinishRun(ctx context.Context, req *pb.FinishRunRequest) (*pb.
 					return nil, err
 				}
 			}
-			return &pb.FinishRunResponse{Run: s.withURL(live.Run)}, nil
+			return &pb.FinishRunResponse{Run: proto.CloneOf(s.withURL(live.Run))}, nil
 		})
 		return err
 	})
@@ -252,24 +260,36 @@ func (s *Service) change(ctx context.Context, runID string, caller identity.Call
 func (s *Service) update(ctx context.Context, runID string, fn func(store.Tx, *Live) error) error {
 	var told progressOf
 	err := s.store.Update(ctx, func(tx store.Tx) (err error) {
-		live, err := s.lives.load(tx, runID)
-		if err != nil {
-			return err
-		}
-		defer func() {
-			if err != nil {
-				s.lives.drop(runID)
-			}
-		}()
-		if err = fn(tx, live); err != nil {
-			return err
-		}
-		told = live.progress()
-		return s.lives.settle(tx, live)
+		told, err = s.with(tx, runID, fn)
+		return err
 	})
 	if err != nil {
 		return err
 	}
 	s.progress.note(told)
 	return nil
+}
+
+// with runs fn on a run within a transaction. A Live that fn left half changed
+// is forgotten, also if fn panicked, which the store survives.
+func (s *Service) with(tx store.Tx, runID string, fn func(store.Tx, *Live) error) (told progressOf, err error) {
+	live, err := s.lives.load(tx, runID)
+	if err != nil {
+		return told, err
+	}
+	live.touched = false
+	settled := false
+	defer func() {
+		if live.touched && !settled {
+			s.lives.drop(runID)
+		}
+	}()
+	if err = fn(tx, live); err != nil {
+		return told, err
+	}
+	if err = s.lives.settle(tx, live); err != nil {
+		return told, err
+	}
+	settled = true
+	return live.progress(), nil
 }

@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -36,31 +37,24 @@ func (s *Service) Run(ctx context.Context) error {
 func (s *Service) sweep(ctx context.Context, now time.Time) error {
 	connected := s.expire(now)
 	var runs []*pb.Run
-	var last = map[string]time.Time{}
 	err := s.store.View(ctx, func(r store.Reader) (err error) {
-		if runs, err = r.RunningRuns(""); err != nil {
-			return err
-		}
-		for _, run := range runs {
-			if last[run.Id], err = lastReport(r, run); err != nil {
-				return err
-			}
-		}
-		return nil
+		runs, err = r.RunningRuns("")
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("list running runs: %w", err)
 	}
+	var errs []error // one run that can't be ended doesn't keep the others running
 	for _, run := range runs {
-		if err := s.sweepRun(ctx, run, connected, last[run.Id], now); err != nil {
-			return fmt.Errorf("sweep run %s: %w", run.Id, err)
+		if err := s.sweepRun(ctx, run, connected, now); err != nil {
+			errs = append(errs, fmt.Errorf("sweep run %s: %w", run.Id, err))
 		}
 	}
-	if now.Sub(s.tidied) < tidyEvery {
-		return nil
+	if now.Sub(s.tidied) >= tidyEvery {
+		s.tidied = now
+		errs = append(errs, s.store.Update(ctx, func(tx store.Tx) error { return tx.DropRequests(now.Add(-once.Window)) }))
 	}
-	s.tidied = now
-	return s.store.Update(ctx, func(tx store.Tx) error { return tx.DropRequests(now.Add(-once.Window)) })
+	return errors.Join(errs...)
 }
 
 // expire ends the streams of silent runners and returns the shards of the others.
@@ -92,7 +86,7 @@ func lastReport(r store.Reader, run *pb.Run) (time.Time, error) {
 }
 
 // sweepRun marks a run's lost shards, and ends it if it waited long enough.
-func (s *Service) sweepRun(ctx context.Context, run *pb.Run, connected map[shardKey]bool, last, now time.Time) error {
+func (s *Service) sweepRun(ctx context.Context, run *pb.Run, connected map[shardKey]bool, now time.Time) error {
 	for _, shard := range run.Shards {
 		key := shardKey{run.Id, shard.Name}
 		// A stream that is just opening is in the store before it is registered.
@@ -102,14 +96,19 @@ func (s *Service) sweepRun(ctx context.Context, run *pb.Run, connected map[shard
 			}
 		}
 	}
-	reason, due := overdue(run, s.cfg, last, now)
-	if !due {
-		return nil
+	var due bool
+	err := s.store.View(ctx, func(r store.Reader) (err error) {
+		_, due, err = overdue(r, run, s.cfg, now)
+		return err
+	})
+	if err != nil || !due {
+		return err
 	}
 	return s.update(ctx, run.Id, func(tx store.Tx, live *Live) error {
-		// A runner may have come back since the run was read.
-		if _, due := overdue(live.Run, s.cfg, last, now); !due || live.Run.State != pb.RunState_RUN_STATE_RUNNING {
-			return nil
+		// Somebody may have come back since the run was read.
+		reason, due, err := overdue(tx, live.Run, s.cfg, now)
+		if err != nil || !due || live.Run.State != pb.RunState_RUN_STATE_RUNNING {
+			return err
 		}
 		s.cfg.Logger.Warn("a run was given up: nobody reports to it any more", "run", run.Id, "reason", reason)
 		return s.write(tx, live, nil, "", now).end(reason)
@@ -132,20 +131,21 @@ func (s *Service) abandon(ctx context.Context, key shardKey) error {
 // overdue reports whether a running run has to be ended, and how. A run waits
 // for its lost runners for the grace time, and without runners for the next call
 // for the idle time.
-func overdue(run *pb.Run, cfg Config, last, now time.Time) (pb.EndReason, bool) {
-	if len(run.Shards) == 0 {
-		return pb.EndReason_END_REASON_ABORTED, now.Sub(last) > cfg.Idle
-	}
+func overdue(r store.Reader, run *pb.Run, cfg Config, now time.Time) (pb.EndReason, bool, error) {
 	reason := pb.EndReason_END_REASON_ABORTED
+	if len(run.Shards) == 0 {
+		last, err := lastReport(r, run)
+		return reason, now.Sub(last) > cfg.Idle, err
+	}
 	for _, shard := range run.Shards {
 		switch {
 		case shard.State == pb.ShardState_SHARD_STATE_LIVE:
-			return reason, false
+			return reason, false, nil
 		case now.Sub(shard.ChangedAt.AsTime()) <= cfg.Grace:
-			return reason, false
+			return reason, false, nil
 		case shard.State == pb.ShardState_SHARD_STATE_FINISHED:
 			reason = pb.EndReason_END_REASON_INTERRUPTED
 		}
 	}
-	return reason, true
+	return reason, true, nil
 }

@@ -53,6 +53,7 @@ type rowKey struct {
 type row struct{ result, draft int }
 
 func (s *Service) write(tx store.Tx, live *Live, actor *pb.UserRef, shard string, now time.Time) *writer {
+	live.touched = true
 	return &writer{s: s, tx: tx, live: live, actor: actor, shard: shard, now: now, rows: map[rowKey]row{}}
 }
 
@@ -77,11 +78,11 @@ func (w *writer) item(it *pb.PublishItem) error {
 
 // test records an update of a test, and warns if a critical case depends on it.
 func (w *writer) test(u *pb.TestExecutionUpdate) error {
-	cases, err := w.cases(u)
+	result, err := w.live.Test(u, w.shard)
 	if err != nil {
 		return err
 	}
-	result, err := w.live.Test(u, w.shard)
+	cases, err := w.cases(u)
 	if err != nil {
 		return err
 	}
@@ -143,10 +144,10 @@ func (w *writer) cases(u *pb.TestExecutionUpdate) ([]*pb.TestCase, error) {
 // run and case.
 func (w *writer) warn(u *pb.TestExecutionUpdate, cases []*pb.TestCase) error {
 	for _, c := range cases {
-		if c.Priority != pb.Priority_PRIORITY_CRITICAL || w.live.warned[c.Id] {
+		if c.Priority != pb.Priority_PRIORITY_CRITICAL || w.live.warned[c.Key] {
 			continue
 		}
-		w.live.warned[c.Id] = true
+		w.live.warned[c.Key] = true
 		members, err := w.tx.Members(w.live.Run.ProjectId)
 		if err != nil {
 			return fmt.Errorf("list the members of project %s: %w", w.live.Run.ProjectId, err)

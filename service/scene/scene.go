@@ -48,11 +48,13 @@ var Members = map[string]pb.Role{
 // Users are all users, those who may do most first.
 var Users = []string{Owner, Manager, Tester, Viewer, Bot, Stranger}
 
-// Scene is a store with people in it. All of its methods may be called at the
-// same time as each other.
+// Scene is a store with people in it. All of its methods but Reopen may be called
+// at the same time as each other.
 type Scene struct {
-	Store store.Store
-	t     testing.TB
+	Store    store.Store
+	t        testing.TB
+	path     string
+	listener store.Listener
 
 	mu    sync.Mutex
 	heard []event.Event
@@ -65,25 +67,40 @@ func New(t testing.TB) *Scene { return Listening(t, func([]event.Event) {}) }
 // Listening is New with a listener of the test's own beside the scene's.
 func Listening(t testing.TB, listener store.Listener) *Scene {
 	t.Helper()
-	s := &Scene{t: t, clock: time.Date(2026, 11, 24, 23, 9, 0, 0, time.UTC)}
-	st, err := sqlite.Open(t.Context(), sqlite.Options{
-		Path: filepath.Join(t.TempDir(), "tcm.db"),
-		Listener: func(evs []event.Event) {
-			s.hear(evs)
-			listener(evs)
-		},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Store = st
+	s := &Scene{t: t, listener: listener, path: filepath.Join(t.TempDir(), "tcm.db"), clock: time.Date(2026, 11, 24, 23, 9, 0, 0, time.UTC)}
+	s.open()
 	t.Cleanup(func() {
-		if err := st.Close(); err != nil {
+		if err := s.Store.Close(); err != nil {
 			t.Error(err)
 		}
 	})
 	s.Update(populate)
 	return s
+}
+
+func (s *Scene) open() {
+	s.t.Helper()
+	st, err := sqlite.Open(s.t.Context(), sqlite.Options{
+		Path: s.path,
+		Listener: func(evs []event.Event) {
+			s.hear(evs)
+			s.listener(evs)
+		},
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.Store = st
+}
+
+// Reopen closes the store and opens it anew, as a restart of the server does. It
+// must not be called at the same time as anything else.
+func (s *Scene) Reopen() {
+	s.t.Helper()
+	if err := s.Store.Close(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.open()
 }
 
 func populate(tx store.Tx) error {
