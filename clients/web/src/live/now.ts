@@ -15,9 +15,11 @@ export function useNow(periodMs: number, ticking = true): number {
     },
     [periodMs, ticking],
   );
-  // Rounded down to the period: a snapshot may not change between two ticks.
+  // Rounded down: a snapshot that is new at each look would render without end. To a second at
+  // most, so that a component that has another reason to render shows the time of that.
+  const grainMs = Math.min(periodMs, 1000);
   return useSyncExternalStore(subscribe, () => {
     const now = Date.now() + connection.getSnapshot().clockOffsetMs;
-    return Math.floor(now / periodMs) * periodMs;
+    return Math.floor(now / grainMs) * grainMs;
   });
 }

@@ -53,7 +53,7 @@ function Center({ store, onLeave }: { readonly store: UserStore; readonly onLeav
   const { unread, notifications, notificationsState } = useSnapshot(store);
   return (
     <div className={styles.center}>
-      <header className={styles.head}>
+      <div className={styles.head}>
         <h2>Notifications</h2>
         <Button
           variant="subtle"
@@ -63,7 +63,7 @@ function Center({ store, onLeave }: { readonly store: UserStore; readonly onLeav
         >
           Mark all read
         </Button>
-      </header>
+      </div>
       {notifications.length === 0 && notificationsState === "loading" && (
         <Loading label="Loading notifications" />
       )}

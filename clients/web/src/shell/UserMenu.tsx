@@ -1,4 +1,4 @@
-import { Menu } from "@mantine/core";
+import { Button, Popover } from "@mantine/core";
 import { useClient, useSelected } from "../live/client";
 import { Avatar } from "../people/Presence";
 import { testids } from "../testids";
@@ -10,25 +10,24 @@ export function UserMenu({ onSignOut }: { readonly onSignOut: () => void }) {
   const user = useSelected(connection, (snapshot) => snapshot.user);
   const name = user?.name ?? "Signed in";
   return (
-    <Menu position="bottom-end" width={220}>
-      <Menu.Target>
-        <button
-          type="button"
-          className={styles.user}
-          data-testid={testids.userMenu}
-          data-user={user?.id}
-          aria-label={`Account: ${name}`}
-        >
+    <Popover position="bottom-end" width={230} trapFocus returnFocus>
+      <Popover.Target>
+        <button type="button" className={styles.user} data-testid={testids.userMenu} data-user={user?.id}>
           <Avatar userId={user?.id ?? ""} name={name} />
+          <span className="visually-hidden">Account: {name}</span>
         </button>
-      </Menu.Target>
-      <Menu.Dropdown>
-        <Menu.Label>
-          {name}
-          {user !== undefined && user.email !== "" && <div>{user.email}</div>}
-        </Menu.Label>
-        <Menu.Item onClick={onSignOut}>Sign out</Menu.Item>
-      </Menu.Dropdown>
-    </Menu>
+      </Popover.Target>
+      <Popover.Dropdown p={14} aria-label="Account">
+        <div className={styles.account}>
+          <div>
+            <b>{name}</b>
+            {user !== undefined && user.email !== "" && <p>{user.email}</p>}
+          </div>
+          <Button variant="default" onClick={onSignOut} fullWidth>
+            Sign out
+          </Button>
+        </div>
+      </Popover.Dropdown>
+    </Popover>
   );
 }

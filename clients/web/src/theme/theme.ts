@@ -16,7 +16,7 @@ const accent: MantineColorsTuple = [
 /** Mantine's primitives in our own clothes: the tokens of tokens.css decide, this only hands them on. */
 export const theme = createTheme({
   primaryColor: "accent",
-  primaryShade: { light: 6, dark: 5 },
+  primaryShade: 6,
   colors: { accent },
   fontFamily: "var(--sans)",
   fontFamilyMonospace: "var(--mono)",

@@ -18,7 +18,13 @@ interface CreateCaseProps {
 /** Makes a test case, and opens it. */
 export function CreateCase({ project, opened, onClose }: CreateCaseProps) {
   return (
-    <Modal opened={opened} onClose={onClose} title="New test case" radius={10}>
+    <Modal
+      opened={opened}
+      onClose={onClose}
+      title="New test case"
+      radius={10}
+      closeButtonProps={{ "aria-label": "Close" }}
+    >
       <CreateForm project={project} onClose={onClose} />
     </Modal>
   );

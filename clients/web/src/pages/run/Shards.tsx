@@ -56,7 +56,8 @@ function ShardChip({ shard, alone }: { readonly shard: Shard; readonly alone: bo
 function ShardWords({ shard, acked }: { readonly shard: Shard; readonly acked: string }) {
   switch (shard.state) {
     case ShardState.LIVE:
-      return `live, ${acked} acked`;
+      // How much is acked is told only when a runner's state changes: while it is live the number would be old.
+      return "live";
     case ShardState.DISCONNECTED:
       return <Since shard={shard} />;
     case ShardState.FINISHED:
