@@ -161,9 +161,8 @@ func TestOnlyThePublicMethodsNeedNoToken(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			stream, err := r.conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, name)
 			if err == nil {
-				err = errors.Join(stream.SendMsg(&pb.GetMeRequest{}), stream.CloseSend())
-			}
-			if err == nil {
+				// A stream that was refused already can't be sent to; RecvMsg says why.
+				_, _ = stream.SendMsg(&pb.GetMeRequest{}), stream.CloseSend()
 				err = stream.RecvMsg(&pb.GetMeRequest{})
 			}
 			cancel()
@@ -286,8 +285,10 @@ func TestMessagesOfAStreamAreLimitedToo(t *testing.T) {
 
 func TestAPanicEndsTheCallAndNotTheServer(t *testing.T) {
 	f := &fake{
-		getMe:     func(context.Context) (*pb.GetMeResponse, error) { panic("secret detail") },
-		subscribe: func(grpc.BidiStreamingServer[pb.SubscribeRequest, pb.SubscribeResponse]) error { panic("secret detail") },
+		getMe: func(context.Context) (*pb.GetMeResponse, error) { panic("secret detail") },
+		subscribe: func(grpc.BidiStreamingServer[pb.SubscribeRequest, pb.SubscribeResponse]) error {
+			panic("secret detail")
+		},
 	}
 	r := start(t, f, options{})
 	_, err := getMe(as(t, "u1"), r)
@@ -433,7 +434,10 @@ func TestACallThatRanOutOfTimeSaysSo(t *testing.T) {
 		wantCode(t, err, codes.DeadlineExceeded)
 		<-ended
 		synctest.Wait()
-		if len(r.log.lines("internal error")) > 0 || len(r.log.lines("DeadlineExceeded", "level=WARN")) != 1 {
+		// The server's own deadline and the client's cancellation come at the same
+		// moment; either is right.
+		told := len(r.log.lines("DeadlineExceeded", "level=WARN")) + len(r.log.lines("grpc.code=Canceled", "level=DEBUG"))
+		if len(r.log.lines("internal error")) > 0 || told != 1 {
 			t.Error(r.log)
 		}
 	})

@@ -181,7 +181,7 @@ func versionCommand() *cobra.Command {
 		Short: "Print the version",
 		Args:  noArgs,
 		Run: func(cmd *cobra.Command, _ []string) {
-			fmt.Fprintln(cmd.OutOrStdout(), strings.TrimSpace("tcmanager "+version()+" "+revision()))
+			fmt.Fprintln(cmd.OutOrStdout(), strings.TrimSpace("tcmanager "+version+" "+revision()))
 		},
 	}
 }

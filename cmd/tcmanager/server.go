@@ -107,7 +107,7 @@ func newServer(ctx context.Context, c config.Config, log *slog.Logger) (_ *serve
 	if err != nil {
 		return nil, err
 	}
-	deps := Deps{Log: log, Registerer: registry, Verifier: verifier, Identity: identities, PublicURL: s.publicURL, Version: version()}
+	deps := Deps{Log: log, Registerer: registry, Verifier: verifier, Identity: identities, PublicURL: s.publicURL, Version: version}
 	if s.services, err = newServices(ctx, c, deps); err != nil {
 		return nil, err
 	}
@@ -142,7 +142,7 @@ func newIdentity(c config.Config, publicURL string) (*identity.Verifier, *identi
 	if err != nil {
 		return nil, nil, err
 	}
-	return verifier, identity.NewService(identity.Info{Version: version(), PublicURL: publicURL}, signer), nil
+	return verifier, identity.NewService(identity.Info{Version: version, PublicURL: publicURL}, signer), nil
 }
 
 func (s *server) listen(ctx context.Context, r prometheus.Registerer) error {
@@ -253,7 +253,7 @@ const writeStall = 10 * time.Second
 
 // run serves until ctx ends or something breaks, then stops.
 func (s *server) run(ctx context.Context) error {
-	s.log.InfoContext(ctx, "serving", "version", version(), "grpc.addr", s.grpcL.Addr().String(), "http.addr", s.httpL.Addr().String(),
+	s.log.InfoContext(ctx, "serving", "version", version, "grpc.addr", s.grpcL.Addr().String(), "http.addr", s.httpL.Addr().String(),
 		"public_url", s.publicURL, "data_dir", s.cfg.DataDir, "dev", s.cfg.Dev)
 	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBackground()
@@ -317,7 +317,7 @@ func (s *server) stop(ctx context.Context) {
 
 // banner says where the server is and what to do next.
 func (s *server) banner() string {
-	b := fmt.Sprintf("\n  TCManager %s\n\n  open      %s\n  gRPC      %s\n  data      %s\n", version(), s.publicURL, s.grpcL.Addr(), s.cfg.DataDir)
+	b := fmt.Sprintf("\n  TCManager %s\n\n  open      %s\n  gRPC      %s\n  data      %s\n", version, s.publicURL, s.grpcL.Addr(), s.cfg.DataDir)
 	if s.cfg.Dev {
 		b += "\n  Anyone on this machine can sign in: development mode.\n\n  next, in a Go project:\n\n    go test -json ./... | bin/tcm stream --project " + identity.DemoProject + "\n\n"
 	}

@@ -2,16 +2,9 @@ package main
 
 import "runtime/debug"
 
-// release is set by the linker for a release: -ldflags "-X main.release=0.1.0".
-var release string
-
-// version is the release, or "dev" for an unversioned build.
-func version() string {
-	if release != "" {
-		return release
-	}
-	return "dev"
-}
+// version is set by the linker: -ldflags "-X main.version=0.1.0". It is "dev" for
+// an unversioned build.
+var version = "dev"
 
 // revision is the commit that the binary was built from; empty if unknown.
 func revision() string {
