@@ -108,7 +108,7 @@ func TestTheBackoffGrowsWithFullJitterUpToItsLimit(t *testing.T) {
 			t.Errorf("attempt %d never waited near its limit: %v of %v", i, d, limit)
 		}
 	}
-	if d := (&retries{}).delay(goingAway{after: 7 * time.Second}, 0); d != 7*time.Second {
+	if d := (&retries{}).delay(goingAwayError{after: 7 * time.Second}, 0); d != 7*time.Second {
 		t.Errorf("going away waits %v", d)
 	}
 }

@@ -38,8 +38,7 @@ func endOfStream(err error) error {
 // terminal returns the error to give up with, or nil if another attempt may
 // help.
 func (r *retries) terminal(p *Publisher, err error) error {
-	var token tokenError
-	if errors.As(err, &token) && !temporary(token.err) {
+	if token, ok := errors.AsType[tokenError](err); ok && !temporary(token.err) {
 		return err
 	}
 	code := status.Code(err)
@@ -103,8 +102,7 @@ func isGap(err error) bool {
 // delay is how long to wait before the next attempt, after a connection that
 // lived for some time and ended with err.
 func (r *retries) delay(err error, lived time.Duration) time.Duration {
-	var away goingAway
-	if errors.As(err, &away) {
+	if away, ok := errors.AsType[goingAwayError](err); ok {
 		r.attempt = 0
 		return away.after // each client gets its own
 	}
@@ -133,7 +131,7 @@ func retryInfo(err error) time.Duration {
 // tokenError is the failure of a TokenSource.
 type tokenError struct{ err error }
 
-func (e tokenError) Error() string { return "get a token: " + plain{e.err}.Error() }
+func (e tokenError) Error() string { return "get a token: " + plain(e).Error() }
 func (e tokenError) Unwrap() error { return e.err }
 
 // temporary reports whether a TokenSource may succeed later: only if it says

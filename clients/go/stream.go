@@ -41,10 +41,10 @@ var (
 	errEndedEarly = status.Error(codes.Unavailable, "the server ended the stream")
 )
 
-// goingAway is the end of a connection that the server asked for.
-type goingAway struct{ after time.Duration }
+// goingAwayError is the end of a connection that the server asked for.
+type goingAwayError struct{ after time.Duration }
 
-func (g goingAway) Error() string { return "the server is about to stop" }
+func (g goingAwayError) Error() string { return "the server is about to stop" }
 
 // Run uploads until the shard is finished, the upload has failed for good, ctx
 // is done or Close is called. It returns nil only if the server knows that the
@@ -60,7 +60,8 @@ func (p *Publisher) Run(ctx context.Context) error {
 	defer close(p.ended)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(p.stopping, func() { cancel(context.Cause(p.stopping)) })()
+	stopped := context.AfterFunc(p.stopping, func() { cancel(context.Cause(p.stopping)) }) //nolint:contextcheck // Close has a context of its own
+	defer stopped()
 
 	var retry retries
 	for {
@@ -85,8 +86,7 @@ func (p *Publisher) Run(ctx context.Context) error {
 
 // noteTrouble remembers what is in the way, and warns the first time.
 func (p *Publisher) noteTrouble(err error) {
-	var away goingAway
-	if errors.As(err, &away) {
+	if _, ok := errors.AsType[goingAwayError](err); ok {
 		return
 	}
 	p.mu.Lock()
@@ -117,7 +117,7 @@ type session struct {
 	stream   grpc.BidiStreamingClient[tcmv1.PublishResultsRequest, tcmv1.PublishResultsResponse]
 	cancel   context.CancelCauseFunc
 	welcome  chan *tcmv1.PublishWelcome
-	away     chan goingAway
+	away     chan goingAwayError
 	received chan error // the receiver's end
 	watchdog *time.Timer
 
@@ -145,7 +145,7 @@ func (p *Publisher) session(ctx context.Context) error {
 	s := &session{
 		p: p, stream: stream, cancel: cancel,
 		welcome:  make(chan *tcmv1.PublishWelcome, 1),
-		away:     make(chan goingAway, 1),
+		away:     make(chan goingAwayError, 1),
 		received: make(chan error, 1),
 	}
 	s.watchdog = time.AfterFunc(ackTimeout, s.checkAcks)
@@ -166,7 +166,7 @@ func (s *session) end(ctx context.Context, err error) error {
 		_ = s.stream.CloseSend()
 		polite := time.AfterFunc(time.Second, func() { s.cancel(nil) })
 		defer polite.Stop()
-		<-s.received
+		_ = <-s.received //nolint:staticcheck // it is named to say that it is dropped
 		return nil
 	}
 	cause := context.Cause(ctx)
@@ -427,7 +427,7 @@ func (s *session) receive() error {
 			}
 		case *tcmv1.PublishResultsResponse_GoingAway:
 			select {
-			case s.away <- goingAway{f.GoingAway.GetReconnectAfter().AsDuration()}:
+			case s.away <- goingAwayError{f.GoingAway.GetReconnectAfter().AsDuration()}:
 			default: // it was said already
 			}
 		}

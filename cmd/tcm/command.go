@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -18,24 +19,24 @@ const (
 	exitSignal   = 128 // plus the number of the signal
 )
 
-// exitCode ends the program with a code and nothing more to say.
-type exitCode int
+// exitError ends the program with a code and nothing more to say.
+type exitError int
 
-func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+func (e exitError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
 // execute runs the command line and returns the exit code.
 func execute(t *terminal, args []string) int {
 	root := newRoot(t)
 	root.SetArgs(args)
-	err := root.Execute()
-	var code exitCode
+	err := root.ExecuteContext(context.Background())
+	var code exitError
 	switch {
 	case err == nil:
 		return exitOK
 	case errors.As(err, &code):
 		return int(code)
 	}
-	t.say("%s", describe(err))
+	t.sayf("%s", describe(err))
 	return exitUsage
 }
 
@@ -86,8 +87,14 @@ server on this machine tcm signs itself in as ` + devUser + ` if there is none.`
 	return root
 }
 
+// release is set by the linker for a release: -ldflags "-X main.release=0.1.0".
+var release string
+
 // version is the version this program was built from.
 func version() string {
+	if release != "" {
+		return release
+	}
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
 		return info.Main.Version
 	}

@@ -61,7 +61,6 @@ type pump struct {
 	conv     *gotest.Converter
 	signals  <-chan os.Signal
 	onSignal func(os.Signal) // nil if nobody else needs to know
-	quit     time.Duration   // how long input is still read after a signal; 0 until it ends
 
 	run      *tcmv1.Run // nil until the server said which
 	signedIn string     // the note of a sign-in, until the address was printed
@@ -147,7 +146,8 @@ func (p *pump) awaitAddress(late <-chan time.Time) {
 // welcomed prints where to watch, before anything the tests print.
 func (p *pump) welcomed(r *tcmv1.Run) {
 	p.run = r
-	p.terminal.say("watch %s", paint(p.terminal.errColor, bold, r.GetUrl()))
+	p.lastWords() // the sign-in came before it
+	p.terminal.sayf("watch %s", paint(p.terminal.errColor, bold, r.GetUrl()))
 	p.saySignIn()
 	p.gate.release()
 }
@@ -160,13 +160,13 @@ func (p *pump) note(text string) {
 		return
 	}
 	p.saySignIn()
-	p.terminal.say("%s", text)
+	p.terminal.sayf("%s", text)
 	p.gate.release()
 }
 
 func (p *pump) saySignIn() {
 	if p.signedIn != "" {
-		p.terminal.say("%s", p.signedIn)
+		p.terminal.sayf("%s", p.signedIn)
 		p.signedIn = ""
 	}
 }

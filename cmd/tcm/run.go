@@ -55,7 +55,7 @@ func runCommand(g *global, o *uploadOptions, config tcmanager.PublisherConfig, a
 	defer signal.Stop(signals)
 	child, err := startChild(t.in, withJSON(args))
 	if err != nil {
-		t.say("%s: %v", args[0], err)
+		t.sayf("%s: %v", args[0], err)
 		if errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
 			return exitNotFound
 		}
@@ -72,7 +72,7 @@ func runCommand(g *global, o *uploadOptions, config tcmanager.PublisherConfig, a
 	report := p.finish(tcmanager.FinishOptions{Timeout: o.timeout, ExitCode: &reported})
 	p.summarise(&found, &report)
 	if found.Events == 0 {
-		t.say("%s printed no results of go test -json", args[0])
+		t.sayf("%s printed no results of go test -json", args[0])
 	}
 	return code
 }
@@ -87,7 +87,7 @@ type child struct {
 
 // startChild starts a command whose output is read block by block.
 func startChild(in io.Reader, args []string) (*child, error) {
-	c := &child{cmd: exec.Command(args[0], args[1:]...), ended: make(chan error, 1)}
+	c := &child{cmd: exec.Command(args[0], args[1:]...), ended: make(chan error, 1)} //nolint:gosec,noctx // running it is what was asked for; signals end it, not a context
 	outRead, outWrite, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -127,7 +127,7 @@ func (c *child) forward(s os.Signal) { _ = c.cmd.Process.Signal(s) }
 
 // wait returns the exit code, as a shell would give it.
 func (c *child) wait() int {
-	<-c.ended
+	_ = <-c.ended //nolint:staticcheck // ProcessState says more
 	c.closePipes()
 	state := c.cmd.ProcessState
 	if state == nil {

@@ -61,14 +61,11 @@ objects that "runs show --json" has under "run" and "counts".`,
 
 // call opens a client for one command and limits its time.
 func (g *global) call(ctx context.Context, do func(context.Context, *tcmanager.Client) error) error {
-	client, err := g.dial(g.terminal.say)
+	client, err := g.dial(g.terminal.sayf)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = client.Close() }()
-	if ctx == nil {
-		ctx = context.Background()
-	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	return do(ctx, client)

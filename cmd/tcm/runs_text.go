@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -72,6 +73,9 @@ func bad(c *tcmv1.Counts) uint32 {
 	return c.GetFailed() + c.GetErrored() + c.GetTimedOut() + c.GetAborted()
 }
 
+// digits prints a count for a column, where thousands aren't set apart.
+func digits(n uint32) string { return strconv.FormatUint(uint64(n), 10) }
+
 // printRuns prints a list of runs.
 func printRuns(t *terminal, runs []*tcmv1.Run) error {
 	rows := [][]cell{{{text: "RUN", num: true}, {text: "STATE"}, {text: "TESTS", num: true}, {text: "BAD", num: true}, {text: "SKIPPED", num: true}, {text: "TOOK", num: true}, {text: "STARTED"}, {text: "BRANCH"}, {text: "NAME"}}}
@@ -84,9 +88,9 @@ func printRuns(t *terminal, runs []*tcmv1.Run) error {
 		rows = append(rows, []cell{
 			{text: fmt.Sprintf("#%d", r.GetNumber()), num: true},
 			{text: state, as: as},
-			{text: fmt.Sprint(r.GetCounts().GetTotal()), num: true},
-			{text: fmt.Sprint(bad(r.GetCounts())), num: true, as: badColour},
-			{text: fmt.Sprint(r.GetCounts().GetSkipped()), num: true},
+			{text: digits(r.GetCounts().GetTotal()), num: true},
+			{text: digits(bad(r.GetCounts())), num: true, as: badColour},
+			{text: digits(r.GetCounts().GetSkipped()), num: true},
 			{text: short(runTime(r)), num: true},
 			{text: r.GetStartedAt().AsTime().Local().Format("2006-01-02 15:04:05")},
 			{text: printable(r.GetInfo().GetBranch())},
@@ -94,7 +98,7 @@ func printRuns(t *terminal, runs []*tcmv1.Run) error {
 		})
 	}
 	if len(runs) == 0 {
-		t.say("there are no runs yet")
+		t.sayf("there are no runs yet")
 		return nil
 	}
 	return table(t, rows)
@@ -122,7 +126,7 @@ func printRun(t *terminal, r *tcmv1.GetRunResponse, failures *tcmv1.ListResultsR
 		c := s.GetCounts()
 		rows = append(rows, []cell{
 			{text: printable(s.GetName())}, {text: strings.ReplaceAll(word(s.GetStatus()), "_", " "), as: as},
-			{text: fmt.Sprint(c.GetTotal()), num: true}, {text: fmt.Sprint(c.GetPassed()), num: true}, {text: fmt.Sprint(bad(c)), num: true}, {text: fmt.Sprint(c.GetSkipped()), num: true},
+			{text: digits(c.GetTotal()), num: true}, {text: digits(c.GetPassed()), num: true}, {text: digits(bad(c)), num: true}, {text: digits(c.GetSkipped()), num: true},
 			{text: printable(remark)},
 		})
 	}
@@ -138,8 +142,8 @@ func printHead(t *terminal, r *tcmv1.Run) error {
 	c := r.GetCounts()
 	lines := []string{
 		fmt.Sprintf("run #%d  %s  %s", r.GetNumber(), paint(t.outColor, as, state), printable(r.GetInfo().GetName())),
-		fmt.Sprintf("id      %s", r.GetId()),
-		fmt.Sprintf("page    %s", r.GetUrl()),
+		"id      " + r.GetId(),
+		"page    " + r.GetUrl(),
 	}
 	if b := r.GetInfo().GetBranch(); b != "" || r.GetInfo().GetCommit() != "" {
 		lines = append(lines, printable(fmt.Sprintf("commit  %s %s", r.GetInfo().GetCommit(), b)))
@@ -147,7 +151,7 @@ func printHead(t *terminal, r *tcmv1.Run) error {
 	lines = append(lines,
 		fmt.Sprintf("tests   %d: %d passed, %d failed, %d errored, %d skipped, %d timed out, %d aborted, %d blocked, %d running, %d flaky",
 			c.GetTotal(), c.GetPassed(), c.GetFailed(), c.GetErrored(), c.GetSkipped(), c.GetTimedOut(), c.GetAborted(), c.GetBlocked(), c.GetRunning()+c.GetPaused(), c.GetFlaky()),
-		fmt.Sprintf("took    %s", short(runTime(r))), "")
+		"took    "+short(runTime(r)), "")
 	_, err := fmt.Fprintln(t.out, strings.Join(lines, "\n"))
 	return err
 }

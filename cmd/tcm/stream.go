@@ -42,14 +42,14 @@ func exitWith(code int) error {
 	if code == exitOK {
 		return nil
 	}
-	return exitCode(code)
+	return exitError(code)
 }
 
 // stream uploads standard input, and returns the exit code.
 func stream(g *global, o *uploadOptions, config tcmanager.PublisherConfig) int {
 	t := g.terminal
 	if t.inTTY {
-		t.say("reading go test -json from the terminal; it is meant to be used as: go test -json ./... | tcm stream --project %s", *o.project)
+		t.sayf("reading go test -json from the terminal; it is meant to be used as: go test -json ./... | tcm stream --project %s", *o.project)
 	}
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
@@ -90,8 +90,8 @@ func streamCode(found *gotest.Summary, stopped os.Signal) int {
 // sayNoEvents explains why there are no results.
 func sayNoEvents(t *terminal, found *gotest.Summary) {
 	if found.StrayBytes == 0 {
-		t.say("the input was empty")
+		t.sayf("the input was empty")
 		return
 	}
-	t.say("the input had no results: it was passed through, but it isn't the output of go test -json (is -json missing?)")
+	t.sayf("the input had no results: it was passed through, but it isn't the output of go test -json (is -json missing?)")
 }

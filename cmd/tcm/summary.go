@@ -22,13 +22,13 @@ func isSignIn(note string) bool { return strings.HasPrefix(note, signInNote) }
 func (p *pump) summarise(found *gotest.Summary, r *tcmanager.Report) {
 	t := p.terminal
 	if found.Events > 0 {
-		t.say("%s", verdictLine(t.errColor, found, p.tookTime))
+		t.sayf("%s", verdictLine(t.errColor, found, p.tookTime))
 		sayFailures(t, found)
 	}
 	sayOdd(t, found)
 	sayUpload(t, p.upload, r)
 	if p.run != nil {
-		t.say("watch %s", paint(t.errColor, bold, p.run.GetUrl()))
+		t.sayf("watch %s", paint(t.errColor, bold, p.run.GetUrl()))
 	}
 }
 
@@ -45,7 +45,7 @@ func verdictLine(color bool, found *gotest.Summary, took time.Duration) string {
 	if found.Packages.Total > 0 {
 		line += "; " + tally(color, "package", found.Packages)
 	}
-	return line + fmt.Sprintf(" in %s", short(took))
+	return line + " in " + short(took)
 }
 
 // tally is "910 tests: 878 passed, 28 failed", with what there is any of.
@@ -88,7 +88,7 @@ func short(d time.Duration) string {
 func sayFailures(t *terminal, found *gotest.Summary) {
 	for i, f := range found.Failures {
 		if i == maxShown {
-			t.say("  and %s more", count(len(found.Failures)-maxShown+found.MoreFailures))
+			t.sayf("  and %s more", count(len(found.Failures)-maxShown+found.MoreFailures))
 			return
 		}
 		what := f.Suite
@@ -97,25 +97,25 @@ func sayFailures(t *terminal, found *gotest.Summary) {
 		}
 		where := ""
 		if f.File != "" {
-			where = paint(t.errColor, dim, fmt.Sprintf(" (%s:%d)", f.File, f.Line))
+			where = paint(t.errColor, dim, fmt.Sprintf(" (%s:%d)", printable(f.File), f.Line))
 		}
-		t.say("  %s %s: %s%s", paint(t.errColor, red, "FAIL"), what, f.Message, where)
+		t.sayf("  %s %s: %s%s", paint(t.errColor, red, "FAIL"), printable(what), limit(printable(f.Message), 300), where)
 	}
 }
 
 // sayOdd mentions what was strange about the input.
 func sayOdd(t *terminal, found *gotest.Summary) {
 	if found.FailedBuilds > 0 {
-		t.say("builds failed that no package was reported for: %d", found.FailedBuilds)
+		t.sayf("builds failed that no package was reported for: %d", found.FailedBuilds)
 	}
 	if found.Unknown > 0 {
-		t.say("%s events of a kind this tcm doesn't know were skipped", count(found.Unknown))
+		t.sayf("%s events of a kind this tcm doesn't know were skipped", count(found.Unknown))
 	}
 	if found.Inferred > 0 {
-		t.say("ends of tests that were not reported, and were concluded: %s", count(found.Inferred))
+		t.sayf("ends of tests that were not reported, and were concluded: %s", count(found.Inferred))
 	}
 	if found.Repeated > 0 {
-		t.say("ends of tests that were reported twice: %s", count(found.Repeated))
+		t.sayf("ends of tests that were reported twice: %s", count(found.Repeated))
 	}
 }
 
@@ -125,17 +125,17 @@ func sayUpload(t *terminal, u *upload, r *tcmanager.Report) {
 		return // that was said at the beginning
 	}
 	if r.Rejected > 0 {
-		t.say("the server refused %s items: %s", count(r.Rejected), r.FirstRejection.GetMessage())
+		t.sayf("the server refused %s items: %s", count(r.Rejected), r.FirstRejection.GetMessage())
 	}
 	if r.NotUploaded > 0 {
 		why := ""
 		if r.Err != nil {
 			why = ": " + describe(r.Err)
 		}
-		t.say("%s of %s items were not uploaded%s", paint(t.errColor, yellow, count(r.NotUploaded)), count(r.Published), why)
+		t.sayf("%s of %s items were not uploaded%s", paint(t.errColor, yellow, count(r.NotUploaded)), count(r.Published), why)
 		return
 	}
 	if !r.Finished {
-		t.say("all items were uploaded, but the server didn't confirm the end of the run")
+		t.sayf("all items were uploaded, but the server didn't confirm the end of the run")
 	}
 }

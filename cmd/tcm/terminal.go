@@ -44,8 +44,8 @@ func (t *terminal) setColor(when string) error {
 	return nil
 }
 
-// say writes a line of tcm's own. That nobody can read it is no reason to stop.
-func (t *terminal) say(format string, args ...any) {
+// sayf writes a line of tcm's own. That nobody can read it is no reason to stop.
+func (t *terminal) sayf(format string, args ...any) {
 	_, _ = fmt.Fprintf(t.err, "tcm: "+format+"\n", args...)
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -240,7 +241,7 @@ func (d *decoder) unescape(s []byte) int {
 	}
 	const from, to = `"\/bfnrt`, "\"\\/\b\f\n\r\t"
 	if s[1] != 'u' {
-		k := bytes.IndexByte([]byte(from), s[1])
+		k := strings.IndexByte(from, s[1])
 		if k < 0 {
 			return 0
 		}

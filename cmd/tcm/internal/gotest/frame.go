@@ -108,11 +108,11 @@ func printedEnds(out []byte) []printedEnd {
 // printedRun finds the name of a subtest of test whose "=== RUN" line follows
 // other text in out, and so was not reported as an event.
 func printedRun(out, test []byte) (name []byte, ok bool) {
-	i := bytes.Index(out, []byte("=== RUN   "))
-	if i < 0 {
+	_, rest, ok := bytes.Cut(out, []byte("=== RUN   "))
+	if !ok {
 		return nil, false
 	}
-	name, _, _ = bytes.Cut(out[i+10:], []byte("\n"))
+	name, _, _ = bytes.Cut(rest, []byte("\n"))
 	return name, len(name) > len(test)+1 && bytes.HasPrefix(name, test) && name[len(test)] == '/'
 }
 

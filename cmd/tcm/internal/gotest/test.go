@@ -175,7 +175,7 @@ func (t *test) explainTest(status tcmv1.Status, reason string) *tcmv1.Failure {
 func (t *test) addCases(value string) {
 	for _, key := range strings.FieldsFunc(value, func(r rune) bool { return r == ',' || r == ' ' || r == ';' }) {
 		if len(key) <= 64 && len(t.caseKeys) < 16 {
-			t.caseKeys = append(t.caseKeys[:len(t.caseKeys):len(t.caseKeys)], key)
+			t.caseKeys = append(t.caseKeys, key)
 		}
 	}
 }

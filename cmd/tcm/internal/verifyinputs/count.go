@@ -58,7 +58,11 @@ func countFile(name string) (*tally, error) {
 	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, 16<<20)
 	for lines.Scan() {
-		var event struct{ Action, Package, Test string }
+		var event struct {
+			Action  string `json:"Action"`
+			Package string `json:"Package"`
+			Test    string `json:"Test"`
+		}
 		if json.Unmarshal(lines.Bytes(), &event) != nil {
 			continue
 		}

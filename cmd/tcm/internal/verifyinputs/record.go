@@ -45,10 +45,13 @@ func record(ctx context.Context, cache, module string) (name string, err error) 
 
 // download gets a module into the module cache, and returns its directory there.
 func download(ctx context.Context, module string) (string, error) {
-	cmd := exec.CommandContext(ctx, "go", "mod", "download", "-json", module)
+	cmd := exec.CommandContext(ctx, "go", "mod", "download", "-json", module) //nolint:gosec // module is one of the constants
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
-	var info struct{ Dir, Error string }
+	var info struct {
+		Dir   string `json:"Dir"`
+		Error string `json:"Error"`
+	}
 	if jsonErr := json.Unmarshal(out, &info); jsonErr != nil {
 		return "", errors.Join(err, jsonErr)
 	}
@@ -60,23 +63,30 @@ func download(ctx context.Context, module string) (string, error) {
 
 // copyTree copies regular files, writable: the module cache is not.
 func copyTree(to, from string) error {
-	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+	source, err := os.OpenRoot(from)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = source.Close() }()
+	target, err := os.OpenRoot(to)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = target.Close() }()
+	return fs.WalkDir(source.FS(), ".", func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case path == ".":
+			return nil
+		case d.IsDir():
+			return target.Mkdir(path, 0o750)
+		}
+		data, err := source.ReadFile(path)
 		if err != nil {
 			return err
 		}
-		rel, err := filepath.Rel(from, path)
-		if err != nil {
-			return err
-		}
-		target := filepath.Join(to, rel)
-		if d.IsDir() {
-			return os.MkdirAll(target, 0o750)
-		}
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		return os.WriteFile(target, data, 0o600)
+		return target.WriteFile(path, data, 0o600)
 	})
 }
 

@@ -47,7 +47,7 @@ func startServer(ctx context.Context, bin string) (*server, error) {
 		return nil, err
 	}
 	s := &server{bin: bin, addr: grpcAddr, dir: dir, log: log}
-	s.cmd = exec.CommandContext(ctx, filepath.Join(bin, "tcmanager"), "serve", "--dev", "--grpc-addr", grpcAddr, "--http-addr", httpAddr, "--data-dir", filepath.Join(dir, "data"))
+	s.cmd = exec.CommandContext(ctx, filepath.Join(bin, "tcmanager"), "serve", "--dev", "--grpc-addr", grpcAddr, "--http-addr", httpAddr, "--data-dir", filepath.Join(dir, "data")) //nolint:gosec // a development tool runs what was built here
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	if err := s.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("%w (was it built? see make build)", err)
@@ -93,7 +93,7 @@ func (s *server) stop() error {
 
 // tcm is a command of bin/tcm for this server.
 func (s *server) tcm(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, filepath.Join(s.bin, "tcm"), args...)
+	cmd := exec.CommandContext(ctx, filepath.Join(s.bin, "tcm"), args...) //nolint:gosec // as above
 	cmd.Env = append(os.Environ(), "TCM_SERVER="+s.addr, "TCM_TOKEN=", "TCM_TOKEN_FILE=")
 	return cmd
 }
@@ -110,8 +110,7 @@ func (s *server) stream(ctx context.Context, name, recording string) (used strin
 	cmd.Stdin, cmd.Stderr = f, &said
 	begun := time.Now()
 	err = cmd.Run()
-	var failed *exec.ExitError
-	if err != nil && !(errors.As(err, &failed) && failed.ExitCode() == 1) {
+	if failed, ok := errors.AsType[*exec.ExitError](err); err != nil && (!ok || failed.ExitCode() != 1) {
 		return "", fmt.Errorf("tcm stream: %w\n%s", err, said.String())
 	}
 	if text := said.String(); strings.Contains(text, "not uploaded") || strings.Contains(text, "refused") {
