@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 
 	"google.golang.org/protobuf/proto"
@@ -22,6 +23,7 @@ const (
 	outputBytes    = 256 << 10
 	snapshotTests  = 200 // running tests, and failures, in a snapshot
 	suitesReturned = maxSuites
+	detailsBytes   = 1 << 20 // of failures' details in one answer; the client takes 4 MiB at once
 )
 
 // The lists that are read in pages.
@@ -66,7 +68,7 @@ func (s *Service) GetRun(ctx context.Context, req *pb.GetRunRequest) (*pb.GetRun
 	resp := &pb.GetRunResponse{}
 	err := s.view(ctx, req.RunId, func(r store.Reader, run *pb.Run) (err error) {
 		resp.Run = run
-		resp.Suites, err = r.Suites(run.Id, suitesReturned)
+		resp.Suites, err = suitesOf(r, run.Id)
 		return err
 	})
 	if err != nil {
@@ -84,6 +86,9 @@ func (s *Service) ListRuns(ctx context.Context, req *pb.ListRunsRequest) (*pb.Li
 	before, err := runList.Number(req.PageToken)
 	if err != nil {
 		return nil, err
+	}
+	if before > math.MaxUint32 {
+		return nil, page.ErrToken
 	}
 	size := page.Size(req.PageSize, defaultRuns)
 	resp := &pb.ListRunsResponse{}
@@ -113,43 +118,75 @@ func (s *Service) ListResults(ctx context.Context, req *pb.ListResultsRequest) (
 	if err != nil {
 		return nil, err
 	}
-	size := page.Size(req.PageSize, defaultRows)
-	var results []store.Result
-	err = s.view(ctx, req.RunId, func(r store.Reader, run *pb.Run) (err error) {
-		results, err = r.Results(run.Id, store.ResultQuery{AfterSeq: after, Statuses: req.Statuses, Limit: size + 1})
-		return err
-	})
+	rows := rowsPage{size: page.Size(req.PageSize, defaultRows), suites: map[string]uint32{}}
+	err = s.view(ctx, req.RunId, func(r store.Reader, run *pb.Run) error { return rows.read(r, run.Id, after, req.Statuses) })
 	if err != nil {
 		return nil, err
 	}
-	resp := &pb.ListResultsResponse{}
-	results, last := page.Cut(results, size, func(r store.Result) string { return strconv.FormatUint(r.Seq, 10) })
-	resp.NextPageToken = resultList.Token(last)
-	return resp, fillRows(resp, results)
+	return &rows.ListResultsResponse, nil
 }
 
-// fillRows translates stored results into rows, with each suite's name once.
-func fillRows(resp *pb.ListResultsResponse, results []store.Result) error {
-	suites := map[string]uint32{}
-	var u pb.TestExecutionUpdate
-	resp.Rows = make([]*pb.ResultRow, 0, len(results))
-	for _, res := range results {
-		i, ok := suites[res.Suite]
-		if !ok {
-			i = uint32(len(resp.Suites))
-			suites[res.Suite] = i
-			resp.Suites = append(resp.Suites, res.Suite)
+// The bounds of a page of rows beside the number that was asked for: what its
+// reader decodes at a time, and what fits a client that takes no more than
+// gRPC's usual 4 MiB at once.
+const (
+	rowsAtOnce = 1000
+	rowsBytes  = 2 << 20
+)
+
+// rowsPage is a page of rows that is being filled.
+type rowsPage struct {
+	pb.ListResultsResponse
+	size   int
+	bytes  int
+	suites map[string]uint32 // their indices
+}
+
+// read fills the page with the rows after a place.
+func (p *rowsPage) read(r store.Reader, runID string, after uint64, statuses []pb.Status) error {
+	for {
+		limit := min(rowsAtOnce, p.size-len(p.Rows)+1) // one more shows that there is a next page
+		results, err := r.Results(runID, store.ResultQuery{AfterSeq: after, Statuses: statuses, Limit: limit})
+		if err != nil {
+			return fmt.Errorf("read results of run %s: %w", runID, err)
 		}
-		if err := proto.Unmarshal(res.Update, &u); err != nil {
-			return fmt.Errorf("decode the row of %s in %s: %w", res.Name, res.Suite, err)
+		for _, res := range results {
+			if len(p.Rows) >= p.size || p.bytes >= rowsBytes {
+				p.NextPageToken = resultList.NumberToken(after)
+				return nil
+			}
+			if err := p.add(res); err != nil {
+				return err
+			}
+			after = res.Seq
 		}
-		resp.Rows = append(resp.Rows, &pb.ResultRow{
-			Suite: i, Name: res.Name, Parent: u.Test.GetParent(), Kind: u.Test.GetKind(),
-			Status: res.Status, Attempt: res.Attempt, DurationMs: u.DurationMs,
-			Message: u.Error.GetMessage(), File: u.Error.GetFile(), Line: u.Error.GetLine(),
-			Flags: u.Flags, Offset: res.Offset, StartedAt: u.StartedAt, Progress: u.Progress, TestCaseId: u.TestCaseId,
-		})
+		if len(results) < limit {
+			return nil
+		}
 	}
+}
+
+// add translates a stored result into a row, with each suite's name once.
+func (p *rowsPage) add(res store.Result) error {
+	i, ok := p.suites[res.Suite]
+	if !ok {
+		i = uint32(len(p.Suites))
+		p.suites[res.Suite] = i
+		p.Suites = append(p.Suites, res.Suite)
+		p.bytes += len(res.Suite)
+	}
+	var u pb.TestExecutionUpdate
+	if err := proto.Unmarshal(res.Update, &u); err != nil {
+		return fmt.Errorf("decode the row of %s in %s: %w", res.Name, res.Suite, err)
+	}
+	row := &pb.ResultRow{
+		Suite: i, Name: res.Name, Parent: u.Test.GetParent(), Kind: u.Test.GetKind(),
+		Status: res.Status, Attempt: res.Attempt, DurationMs: u.DurationMs,
+		Message: u.Error.GetMessage(), File: u.Error.GetFile(), Line: u.Error.GetLine(),
+		Flags: u.Flags, Offset: res.Offset, StartedAt: u.StartedAt, Progress: u.Progress, TestCaseId: u.TestCaseId,
+	}
+	p.Rows = append(p.Rows, row)
+	p.bytes += proto.Size(row)
 	return nil
 }
 
@@ -191,8 +228,8 @@ func (m Room) Snapshot(r store.Reader, userID string, room event.Room, j *pb.Joi
 		return err
 	}
 	snap := &pb.RunSnapshot{Run: run}
-	if snap.Suites, err = r.Suites(run.Id, suitesReturned); err != nil {
-		return fmt.Errorf("read the suites of run %s: %w", run.Id, err)
+	if snap.Suites, err = suitesOf(r, run.Id); err != nil {
+		return err
 	}
 	if snap.Running, err = newest(r, run.Id, pb.Status_STATUS_RUNNING, pb.Status_STATUS_PAUSED); err != nil {
 		return err
@@ -212,12 +249,39 @@ func newest(r store.Reader, runID string, statuses ...pb.Status) ([]*pb.TestExec
 		return nil, fmt.Errorf("read results of run %s: %w", runID, err)
 	}
 	out := make([]*pb.TestExecutionUpdate, 0, len(results))
+	details := 0
 	for _, res := range results {
 		u := &pb.TestExecutionUpdate{}
 		if err := proto.Unmarshal(res.Update, u); err != nil {
 			return nil, fmt.Errorf("decode the row of %s in %s: %w", res.Name, res.Suite, err)
 		}
 		out = append(out, u)
+		details = shorten(u.Error, details)
 	}
 	return out, nil
+}
+
+// suitesOf returns the suites of a run.
+func suitesOf(r store.Reader, runID string) ([]*pb.Suite, error) {
+	suites, err := r.Suites(runID, suitesReturned)
+	if err != nil {
+		return nil, fmt.Errorf("read the suites of run %s: %w", runID, err)
+	}
+	details := 0
+	for _, s := range suites {
+		details = shorten(s.Error, details)
+	}
+	return suites, nil
+}
+
+// shorten drops the details of a failure if those before it take as much as fits
+// an answer; the output has them too. It returns how much they take now.
+func shorten(f *pb.Failure, sofar int) int {
+	if f == nil {
+		return sofar
+	}
+	if sofar += len(f.Details); sofar > detailsBytes {
+		f.Details = ""
+	}
+	return sofar
 }
