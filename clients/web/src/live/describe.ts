@@ -19,6 +19,8 @@ export interface Sentence {
   readonly actor: string;
   readonly actorId: string;
   readonly text: string;
+  /** Joins text and subject, for example "of"; empty if nothing has to. */
+  readonly joint: string;
   /** What it was done to, with the page that shows it; undefined if the text says it all. */
   readonly subject: { readonly label: string; readonly href: string | undefined } | undefined;
   /** The state it is about; undefined for what people do. */
@@ -34,6 +36,7 @@ export function describe(event: Event): Sentence | undefined {
     actorId: event.actor?.id ?? "",
     subject: undefined,
     tone: undefined,
+    joint: "",
     ...said,
   };
 }
@@ -70,7 +73,7 @@ function sentenceOf({ payload }: Event): Said | undefined {
 function ofRun({ change, run }: RunChanged): Said | undefined {
   if (run === undefined) return undefined;
   const subject = { label: `Run #${run.number}`, href: formatRoute({ page: "run", run: run.id }) };
-  if (change === RunChange.STARTED) return { text: "started", subject, tone: "running" };
+  if (change === RunChange.STARTED) return { text: "started", subject, tone: "unknown" };
   if (change !== RunChange.ENDED) return undefined;
   const look = lookOfRun(run);
   const total = formatCount(run.counts?.total ?? 0);
@@ -96,11 +99,16 @@ function ofCollaboration(update: CollaborationUpdate): Said | undefined {
     case "edit": {
       const { field, testCaseKey, testCaseTitle } = update.data.value;
       const label = [testCaseKey, testCaseTitle].filter(Boolean).join(" ");
-      return { text: `edited the ${fieldWord(field)} of`, subject: { label: label || "a test case", href } };
+      return {
+        text: `edited the ${fieldWord(field)}`,
+        joint: "of",
+        subject: { label: label || "a test case", href },
+      };
     }
     case "comment":
       return {
-        text: "commented on",
+        text: "commented",
+        joint: "on",
         subject: {
           label: "a test case",
           href: formatRoute({ page: "case", testCase: update.data.value.testCaseId }),

@@ -34,7 +34,15 @@ export function Pages() {
 function NotFound({ path }: { readonly path: string }) {
   useDocumentTitle("Not found");
   return (
-    <Empty icon="search" title="There is no such page" actions={<Link href="/">Go to the projects</Link>}>
+    <Empty
+      icon="search"
+      title="There is no such page"
+      actions={
+        <Link href="/" className="link">
+          Go to the projects
+        </Link>
+      }
+    >
       Nothing has the address {path}.
     </Empty>
   );

@@ -30,7 +30,7 @@ export function Toasts({ store }: { readonly store: UserStore }) {
       }),
     [store],
   );
-  return <Toaster position="bottom-right" visibleToasts={4} offset={16} mobileOffset={16} />;
+  return <Toaster position="bottom-right" visibleToasts={4} expand gap={10} offset={16} mobileOffset={16} />;
 }
 
 interface ToastProps {

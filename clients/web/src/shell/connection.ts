@@ -12,8 +12,6 @@ export interface ConnectionLook {
 
 /** lookOfConnection says how the connection is shown at a moment of this machine's time. */
 export function lookOfConnection(connection: ConnectionSnapshot, nowMs: number): ConnectionLook {
-  const wait = connection.retryAtMs === undefined ? undefined : Math.max(0, connection.retryAtMs - nowMs);
-  const next = wait === undefined || wait < 1000 ? "trying now" : `next try in ${formatClock(wait)}`;
   switch (connection.state) {
     case "live":
       return { state: "live", word: "Live", detail: liveDetail(connection) };
@@ -27,23 +25,29 @@ export function lookOfConnection(connection: ConnectionSnapshot, nowMs: number):
       };
     case "closed":
       return { state: "closed", word: "Closed", detail: closedDetail(connection) };
-    case "reconnecting": {
-      if (connection.offline)
-        return { state: "offline", word: "Offline", detail: `The server can't be reached; ${next}.` };
-      const word =
-        wait === undefined || wait < 1000 ? "Reconnecting" : `Reconnecting in ${formatClock(wait)}`;
-      return {
-        state: "reconnecting",
-        word,
-        detail: `The connection was lost; ${next}. What you see may be old.`,
-      };
-    }
+    case "reconnecting":
+      return lookOfLost(connection, nowMs);
     case "idle":
     case "connecting":
+      // During a try the connection is as lost as while it waits for the next one.
+      if (connection.sessionId !== "" || connection.attempt > 0) return lookOfLost(connection, nowMs);
       return { state: "connecting", word: "Connecting", detail: "Waiting for the server's welcome." };
     default:
       return connection.state satisfies never;
   }
+}
+
+function lookOfLost({ offline, retryAtMs }: ConnectionSnapshot, nowMs: number): ConnectionLook {
+  const waitMs = retryAtMs === undefined ? 0 : retryAtMs - nowMs;
+  const seconds = formatClock(Math.max(waitMs, 1000));
+  const next = waitMs <= 0 ? "trying now" : `next try in ${seconds}`;
+  if (offline) return { state: "offline", word: "Offline", detail: `The server can't be reached; ${next}.` };
+  const word = waitMs <= 0 ? "Reconnecting" : `Reconnecting in ${seconds}`;
+  return {
+    state: "reconnecting",
+    word,
+    detail: `The connection was lost; ${next}. What you see may be old.`,
+  };
 }
 
 function liveDetail({ rttMs, quality }: ConnectionSnapshot): string {

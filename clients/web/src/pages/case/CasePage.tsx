@@ -27,7 +27,11 @@ export function CasePage({ id }: { readonly id: string }) {
       <Failing
         title="This test case can't be opened"
         error={snapshot.error}
-        actions={<Link href="/">Go to your projects</Link>}
+        actions={
+          <Link href="/" className="link">
+            Go to your projects
+          </Link>
+        }
       />
     );
   }
@@ -78,7 +82,10 @@ function Editor(props: EditorProps) {
           </div>
         </Panel>
         <Panel title="Activity">
-          <ActivityFeed events={snapshot.recent} />
+          <ActivityFeed
+            events={snapshot.recent}
+            about={formatRoute({ page: "case", testCase: testCase.id })}
+          />
         </Panel>
       </div>
     </div>

@@ -10,8 +10,15 @@ import { StatusIcon } from "../../status/StatusIcon";
 import { testids } from "../../testids";
 import styles from "./Project.module.css";
 
+interface ActivityFeedProps {
+  /** Newest first. */
+  readonly events: readonly Event[];
+  /** The path of the page, if all of them are about it: it need not be said of each. */
+  readonly about?: string;
+}
+
 /** What happened lately, newest first. */
-export function ActivityFeed({ events }: { readonly events: readonly Event[] }) {
+export function ActivityFeed({ events, about }: ActivityFeedProps) {
   const now = useNow(5_000);
   const lines = events.flatMap((event) => {
     const sentence = describe(event);
@@ -34,7 +41,7 @@ export function ActivityFeed({ events }: { readonly events: readonly Event[] }) 
           data-kind={event.payload.case}
         >
           <Sign sentence={sentence} />
-          <Words sentence={sentence} />
+          <Words sentence={sentence} about={about} />
           <Ago atMs={msOf(event.time)} nowMs={now} />
         </li>
       ))}
@@ -54,13 +61,13 @@ function Sign({ sentence }: { readonly sentence: Sentence }) {
   );
 }
 
-function Words({ sentence: { actor, text, subject, tone } }: { readonly sentence: Sentence }) {
-  const object =
-    subject === undefined ? null : subject.href === undefined ? (
-      <b>{subject.label}</b>
-    ) : (
-      <Link href={subject.href}>{subject.label}</Link>
-    );
+interface WordsProps {
+  readonly sentence: Sentence;
+  readonly about: string | undefined;
+}
+
+function Words({ sentence: { actor, text, joint, subject, tone }, about }: WordsProps) {
+  const object = subject === undefined || subject.href === about ? null : <Subject subject={subject} />;
   // What a run or a test did begins with it; what a person did begins with the person.
   if (tone !== undefined) {
     return (
@@ -72,9 +79,13 @@ function Words({ sentence: { actor, text, subject, tone } }: { readonly sentence
   }
   return (
     <p>
-      {actor !== "" && <b>{actor}</b>} {text} {object}
+      {actor !== "" && <b>{actor}</b>} {text} {object !== null && joint} {object}
     </p>
   );
+}
+
+function Subject({ subject: { label, href } }: { readonly subject: NonNullable<Sentence["subject"]> }) {
+  return href === undefined ? <b>{label}</b> : <Link href={href}>{label}</Link>;
 }
 
 function Ago({ atMs, nowMs }: { readonly atMs: number | undefined; readonly nowMs: number }) {

@@ -34,7 +34,11 @@ export function ProjectPage({ project: key, tab }: ProjectPageProps) {
       <Failing
         title="This project can't be opened"
         error={error}
-        actions={<Link href="/">Go to your projects</Link>}
+        actions={
+          <Link href="/" className="link">
+            Go to your projects
+          </Link>
+        }
       />
     );
   }

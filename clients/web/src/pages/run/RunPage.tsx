@@ -28,7 +28,11 @@ export function RunPage({ id }: { readonly id: string }) {
       <Failing
         title="This run can't be opened"
         error={snapshot.error}
-        actions={<Link href="/">Go to your projects</Link>}
+        actions={
+          <Link href="/" className="link">
+            Go to your projects
+          </Link>
+        }
       />
     );
   }

@@ -1,0 +1,57 @@
+import { Code } from "@connectrpc/connect";
+import { type ConnectionSnapshot, TcmError } from "@tcmanager/client";
+import { describe, expect, it } from "vitest";
+import { lookOfConnection } from "./connection";
+
+const live: ConnectionSnapshot = {
+  state: "live",
+  sinceMs: 0,
+  attempt: 0,
+  offline: false,
+  retryAtMs: undefined,
+  error: undefined,
+  rttMs: 12.4,
+  quality: "good",
+  lag: 0,
+  clockOffsetMs: 0,
+  user: undefined,
+  sessionId: "s1",
+  serverVersion: "dev",
+  unsaved: 0,
+  lastEvents: [],
+};
+
+describe("lookOfConnection", () => {
+  it("says how good a live connection is", () => {
+    expect(lookOfConnection(live, 0)).toEqual({
+      state: "live",
+      word: "Live",
+      detail: "The connection is good. 12 ms to the server and back.",
+    });
+  });
+
+  it("counts down to the next try, never to zero seconds", () => {
+    const lost: ConnectionSnapshot = { ...live, state: "reconnecting", retryAtMs: 10_000 };
+    expect(lookOfConnection(lost, 5_000).word).toBe("Reconnecting in 5 s");
+    expect(lookOfConnection(lost, 9_600).word).toBe("Reconnecting in 1 s");
+    expect(lookOfConnection(lost, 10_000).word).toBe("Reconnecting");
+  });
+
+  it("stays lost during each try", () => {
+    expect(lookOfConnection({ ...live, state: "connecting", attempt: 2 }, 0).state).toBe("reconnecting");
+    expect(lookOfConnection({ ...live, state: "connecting", attempt: 9, offline: true }, 0).state).toBe(
+      "offline",
+    );
+  });
+
+  it("tells the first connection of a page from a lost one", () => {
+    expect(lookOfConnection({ ...live, state: "connecting", sessionId: "" }, 0).state).toBe("connecting");
+  });
+
+  it("says why it was closed", () => {
+    const error = new TcmError({ code: Code.Unauthenticated, message: "x" });
+    expect(lookOfConnection({ ...live, state: "closed", error }, 0).detail).toBe(
+      "Your sign-in is no longer accepted.",
+    );
+  });
+});
