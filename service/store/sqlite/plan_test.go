@@ -72,11 +72,34 @@ var accepted = map[string]string{
 // a user's projects.
 var sorted = []string{"SELECT u.id, u.name", "SELECT p.id, p.key"}
 
+// indexes are those that statements have to use, by a part of their text: another
+// one, or the order of a table, would also do without a scan, and read far more.
+var indexes = []struct{ statement, index string }{
+	{"FROM event_batches WHERE room = ? AND last > ?", "event_batches_place (room=? AND last>?)"},
+	{"FROM event_batches WHERE room = ? ORDER BY last DESC", "event_batches_place (room=?)"},
+	{"r.last = 1 AND r.seq > ?", "PRIMARY KEY (run=? AND seq>?)"},
+	{"AND r.status = ? AND r.seq > ?", "results_status (run=? AND status=? AND seq>?)"},
+	{"AND r.status = ? ORDER BY change DESC", "results_change (run=? AND status=?)"},
+	{"(r.seq, r.attempt) > (?, ?)", "PRIMARY KEY (run=? AND (seq,attempt)>(?,?))"},
+	{"SELECT seq, max(attempt) FROM results", "results_retried (run=? AND seq>? AND seq<?)"},
+	{"SELECT max(attempt) FROM results", "results_retried_name (run=? AND name=? AND attempt>?)"},
+	{"SELECT max(attempt) FROM output", "output_of (run=? AND name=?)"},
+	{"SELECT num, data FROM output", "output_of (run=? AND name=? AND attempt=? AND rowid>?)"},
+	{"WHERE r.state = 2 AND p.id = ?", "runs_running (project=?)"},
+	{"r.end_reason IN (1, 2)", "runs_completed (project=? AND source=? AND name=?)"},
+	{"FROM comments WHERE test_case = ? AND num > ?", "comments_of (test_case=? AND rowid>?)"},
+	{"FROM notifications WHERE user = ? AND num < ? ORDER BY", "notifications_of (user=? AND rowid<?)"},
+	{"FROM notifications WHERE user = ? AND num < ? AND read_at IS NULL", "notifications_unread (user=? AND rowid<?)"},
+	{"SELECT count(*) FROM notifications", "notifications_unread (user=?)"},
+	{"SELECT id FROM notifications", "notifications_unread (user=?)"},
+	{"DELETE FROM requests WHERE at < ?", "requests_at (at<?)"},
+}
+
 func checkPlans(t *testing.T, used *statements) {
 	s := open(t, Options{Path: dataPath(t)})
 	defer func() { _ = s.Close() }()
 	queries := slices.Sorted(maps.Keys(used.seen))
-	explained := 0
+	explained, found := 0, map[string]bool{}
 	err := s.View(t.Context(), func(r store.Reader) error {
 		for _, q := range queries {
 			verb, _, _ := strings.Cut(q, " ")
@@ -85,12 +108,14 @@ func checkPlans(t *testing.T, used *statements) {
 			}
 			explained++
 			args := make([]any, strings.Count(q, "?"))
+			var plan []string
 			err := r.(*reader).c.each("EXPLAIN QUERY PLAN "+q, args, func(rows *sql.Rows) error {
 				var id, parent, unused int
 				var step string
 				if err := rows.Scan(&id, &parent, &unused, &step); err != nil {
 					return err
 				}
+				plan = append(plan, step)
 				if wrong(q, step) {
 					t.Errorf("%.300s\n  %s", q, step)
 				}
@@ -99,14 +124,33 @@ func checkPlans(t *testing.T, used *statements) {
 			if err != nil {
 				return err
 			}
+			checkIndexes(t, found, q, strings.Join(plan, "\n  "))
 		}
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, want := range indexes {
+		if !found[want.statement] {
+			t.Errorf("no statement with %q was seen", want.statement)
+		}
+	}
 	if explained < 50 {
 		t.Errorf("only %d statements were seen", explained)
+	}
+}
+
+func checkIndexes(t *testing.T, found map[string]bool, query, plan string) {
+	t.Helper()
+	for _, want := range indexes {
+		if !strings.Contains(query, want.statement) {
+			continue
+		}
+		found[want.statement] = true
+		if !strings.Contains(plan, want.index) {
+			t.Errorf("%.300s\nuses\n  %s\nwant %s", query, plan, want.index)
+		}
 	}
 }
 

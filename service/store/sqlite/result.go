@@ -3,7 +3,6 @@ package sqlite
 import (
 	"database/sql"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -115,6 +114,10 @@ func (t *tx) markLast(run int64, results []store.Result) error {
 const (
 	resultColumns = "r.seq, r.attempt, r.source, n.suite, n.name, r.shard, r.shard_attempt, r.status, r.change, r.data"
 	fromResults   = " FROM results r JOIN test_names n ON n.num = r.name "
+
+	// Left to itself SQLite would walk over the whole run.
+	fromResultsByStatus = " FROM results r INDEXED BY results_status JOIN test_names n ON n.num = r.name "
+	fromResultsByChange = " FROM results r INDEXED BY results_change JOIN test_names n ON n.num = r.name "
 )
 
 // resultScanner reads results and puts in the names of their suites after them.
@@ -178,15 +181,22 @@ func (r *reader) Results(runID string, q store.ResultQuery) ([]store.Result, err
 // resultsQuery picks the index. An index is ordered within one status, so several
 // statuses are several scans, merged; each stops when the page is full.
 func resultsQuery(run int64, q store.ResultQuery) (string, []any) {
+	const where = "WHERE r.run = ? AND r.last = 1 "
 	statuses := slices.Compact(slices.Sorted(slices.Values(q.Statuses)))
-	one := "SELECT " + resultColumns + fromResults + "WHERE r.run = ? AND r.last = 1 "
-	switch {
-	case q.Descending && len(statuses) == 0:
-		for s := range maps.Keys(pb.Status_name) {
+	if len(statuses) == 0 && !q.Descending {
+		return "SELECT " + resultColumns + fromResults + where + "AND r.seq > ? ORDER BY r.seq LIMIT ?",
+			[]any{run, int64(q.AfterSeq), q.Limit}
+	}
+	if len(statuses) == 0 {
+		for s := range pb.Status_name {
 			statuses = append(statuses, pb.Status(s))
 		}
-	case len(statuses) == 0:
-		return one + "AND r.seq > ? ORDER BY r.seq LIMIT ?", []any{run, int64(q.AfterSeq), q.Limit}
+	}
+	one := "SELECT " + resultColumns + fromResultsByStatus + where + "AND r.status = ? AND r.seq > ? "
+	order := "ORDER BY seq LIMIT ?"
+	if q.Descending {
+		one = "SELECT " + resultColumns + fromResultsByChange + where + "AND r.status = ? "
+		order = "ORDER BY change DESC LIMIT ?"
 	}
 	var args []any
 	for _, s := range statuses {
@@ -194,12 +204,6 @@ func resultsQuery(run int64, q store.ResultQuery) (string, []any) {
 		if !q.Descending {
 			args = append(args, int64(q.AfterSeq))
 		}
-	}
-	one += "AND r.status = ? "
-	order := "ORDER BY change DESC LIMIT ?"
-	if !q.Descending {
-		one += "AND r.seq > ? "
-		order = "ORDER BY seq LIMIT ?"
 	}
 	return strings.Repeat(one+"UNION ALL ", len(statuses)-1) + one + order, append(args, q.Limit)
 }

@@ -160,7 +160,7 @@ var resultTests = []test{
 			return errors.Join(err, is(calls, nil)("calls", 4))
 		})
 	}},
-	{"pages, filters and orders agree with a simple model", func(e *env) { modelResults(e, 12) }},
+	{"pages, filters and orders agree with a simple model", func(e *env) { modelResults(e, 30) }},
 	{"tests are found again after a function was undone", func(e *env) {
 		undo := errors.New("undo")
 		e.update(populate)
@@ -183,7 +183,7 @@ type attemptKey struct {
 // modelResults stores random attempts and compares every kind of page with what a
 // map of them says.
 func modelResults(e *env, rounds int) {
-	const tests = 300
+	const tests = 900 // more than fit a page of any store
 	e.update(populate)
 	rng := rand.New(rand.NewPCG(1, 2))
 	statuses := []pb.Status{running, passed, failed, skipped}
@@ -225,7 +225,7 @@ func compareResults(r store.Reader, model map[attemptKey]store.Result) error {
 				want = append(want, res)
 			}
 		}
-		for _, limit := range []int{1, 7, 1000} {
+		for _, limit := range []int{7, 100, 1000} {
 			got, err := pages(r, store.ResultQuery{Statuses: statuses, Limit: limit})
 			errs = append(errs, is(got, err)(fmt.Sprintf("pages of %d of %v", limit, statuses), want))
 		}

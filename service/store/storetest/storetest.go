@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -91,6 +92,9 @@ func (e *env) open() {
 			e.Error("the listener was called while it was running")
 		}
 		defer e.inListener.Store(false)
+		for range 100 { // so that who doesn't wait for it is ahead of it
+			runtime.Gosched()
+		}
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		e.heard = append(e.heard, events...)
