@@ -6,8 +6,16 @@ export function callSafely(run: () => void): void {
   try {
     run();
   } catch (thrown) {
-    setTimeout(() => {
-      throw thrown;
-    });
+    report(thrown);
   }
+}
+
+function report(thrown: unknown): void {
+  if (typeof reportError === "function") {
+    reportError(thrown);
+    return;
+  }
+  setTimeout(() => {
+    throw thrown;
+  });
 }

@@ -1,5 +1,8 @@
 import type { Environment, WakeSignal } from "../environment";
 
+/** Counted over all environments: two tabs of one user must not make the same request ids. */
+let lastUuid = 0;
+
 interface Timer {
   readonly dueMs: number;
   readonly run: () => void;
@@ -16,7 +19,6 @@ export class TestEnvironment implements Environment {
   /** What online returns; signal("offline") does not change it. */
   isOnline = true;
   #nowMs: number;
-  #lastUuid = 0;
   readonly #timers = new Set<Timer>();
   readonly #listeners = new Set<(signal: WakeSignal) => void>();
 
@@ -29,8 +31,8 @@ export class TestEnvironment implements Environment {
   readonly random = (): number => this.chance;
 
   readonly uuid = (): string => {
-    this.#lastUuid++;
-    return `00000000-0000-4000-8000-${this.#lastUuid.toString(16).padStart(12, "0")}`;
+    lastUuid++;
+    return `00000000-0000-4000-8000-${lastUuid.toString(16).padStart(12, "0")}`;
   };
 
   readonly after = (delayMs: number, run: () => void): (() => void) => {

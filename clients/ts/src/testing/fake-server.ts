@@ -42,10 +42,14 @@ export class FakeServer {
   readonly world: FakeWorld;
   /** If set, calls and new streams fail with it. */
   refuse: ConnectError | undefined;
+  /** If set, new streams are accepted and then carry nothing, either way. */
+  mute = false;
   /** Takes commands but does not answer them: for what an answer lost on the way does. */
   swallowAnswers = false;
   /** Every frame that arrived, oldest first, at most 10,000. */
   readonly received: SubscribeRequest[] = [];
+  /** How many streams were opened so far. */
+  opened = 0;
   readonly #options: FakeServerOptions;
   readonly #rooms = new Map<string, FakeRoom>();
   readonly #sessions = new Map<string, FakeSession>();
@@ -134,6 +138,8 @@ export class FakeServer {
   ): AsyncGenerator<Response> {
     if (this.refuse !== undefined) throw this.refuse;
     const session = new FakeSession("", user);
+    session.silent = this.mute;
+    this.opened++;
     signal.addEventListener("abort", () => session.end());
     this.#read(session, requests).then(
       () => session.end(),

@@ -33,6 +33,9 @@ const closeTooSlow = 4008;
 /** How often a full socket is looked at: browsers don't tell when it drains. */
 const drainPollMs = 10;
 
+/** How long a server may take to close the socket after its trailers. */
+const closeGraceMs = 1_000;
+
 const halfClose = new Uint8Array([1]);
 
 /** openCall opens a socket and runs one call on it until it ends or signal is aborted. */
@@ -86,14 +89,28 @@ class Call implements WebSocketCall {
 
   readonly #abort = (): void => this.#end(ConnectError.from(this.signal.reason, Code.Canceled));
 
-  /** Ends the call: the reader gets error, or a plain end, and the socket is closed. The first call wins. */
+  /** Ends the call: the reader gets error, and the socket is closed. The first end wins. */
   #end(error: unknown, closeCode = 1000): void {
     if (this.#ended) return;
     this.#ended = true;
     this.signal.removeEventListener("abort", this.#abort);
-    if (error === undefined) this.#inbox.finish();
-    else this.#inbox.abort(error);
+    this.#inbox.abort(error);
     if (this.socket.readyState <= open) this.socket.close(closeCode);
+  }
+
+  /**
+   * Ends a call that the server has ended with its trailers. The server closes
+   * the socket, too: if both do, it answers a close that was already answered,
+   * and browsers report that as an error. So it gets a moment to go first.
+   */
+  #finish(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.signal.removeEventListener("abort", this.#abort);
+    this.#inbox.finish();
+    setTimeout(() => {
+      if (this.socket.readyState <= open) this.socket.close(1000);
+    }, closeGraceMs);
   }
 
   #receive(data: unknown): void {
@@ -145,7 +162,6 @@ class Call implements WebSocketCall {
           if (frame.flags === 0) {
             yield frame.data;
           } else if (this.#block(frame, headersSeen)) {
-            this.#end(undefined);
             return;
           }
           headersSeen = true;
@@ -167,6 +183,7 @@ class Call implements WebSocketCall {
     const block = trailerParse(frame.data);
     if (block.has("grpc-status")) {
       copy(block, this.trailer);
+      this.#finish();
       validateTrailer(block, this.header);
       return true;
     }
