@@ -112,9 +112,11 @@ func printSettings(w io.Writer, settings []config.Setting, asJSON bool) error {
 		return e.Encode(settings)
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "OPTION\tVALUE\tFROM\tVARIABLE")
-	for _, s := range settings {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", s.Name, s.Value, s.Source, s.Env)
+	table := append([]config.Setting{{Name: "OPTION", Value: "VALUE", Source: "FROM", Env: "VARIABLE"}}, settings...)
+	for _, s := range table {
+		if _, err := fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", s.Name, s.Value, s.Source, s.Env); err != nil {
+			return err
+		}
 	}
 	return t.Flush()
 }
@@ -147,8 +149,8 @@ data directory. Give it to tcm as TCM_TOKEN.`,
 			if err != nil {
 				return &usageError{err}
 			}
-			fmt.Fprintln(cmd.OutOrStdout(), token)
-			return nil
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), token)
+			return err
 		},
 	}
 	config.Flags(cmd.Flags())
@@ -180,8 +182,9 @@ func versionCommand() *cobra.Command {
 		Use:   "version",
 		Short: "Print the version",
 		Args:  noArgs,
-		Run: func(cmd *cobra.Command, _ []string) {
-			fmt.Fprintln(cmd.OutOrStdout(), strings.TrimSpace("tcmanager "+version+" "+revision()))
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), strings.TrimSpace("tcmanager "+version+" "+revision()))
+			return err
 		},
 	}
 }

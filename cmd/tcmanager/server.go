@@ -80,7 +80,8 @@ func serve(ctx context.Context, c config.Config, w io.Writer) error {
 		return err
 	}
 	if isTerminal(w) || c.LogFormat == "text" {
-		fmt.Fprint(w, s.banner())
+		// A terminal that is gone is no reason not to serve.
+		_, _ = io.WriteString(w, s.banner())
 	}
 	return s.run(ctx)
 }

@@ -407,7 +407,9 @@ func TestASignalStopsTheProgramCleanly(t *testing.T) {
 			t.Fatal(err)
 		}
 		log := json.NewDecoder(stderr) // JSON, since it is piped
-		var line struct{ Msg string }
+		var line struct {
+			Msg string `json:"msg"`
+		}
 		if err := log.Decode(&line); err != nil || line.Msg != "serving" {
 			t.Fatal(line, err)
 		}
@@ -544,7 +546,7 @@ func TestASecondSignalEndsTheProgramAtOnce(t *testing.T) {
 	}
 	log := json.NewDecoder(stderr)
 	var line struct {
-		Msg  string
+		Msg  string `json:"msg"`
 		HTTP string `json:"http.addr"`
 	}
 	if err := log.Decode(&line); err != nil {

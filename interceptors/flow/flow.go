@@ -120,7 +120,7 @@ func (w *Window) advance(p []byte) (complete int) {
 			w.bodyLeft = binary.BigEndian.Uint32(w.header[1:])
 		}
 		n := min(uint64(w.bodyLeft), uint64(len(p)))
-		w.bodyLeft -= uint32(n) //nolint:gosec // n is at most bodyLeft
+		w.bodyLeft -= uint32(n)
 		p = p[n:]
 		if w.bodyLeft == 0 {
 			w.headerPos = 0

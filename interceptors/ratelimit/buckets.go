@@ -40,16 +40,24 @@ func (b *buckets) get(key string) *rate.Limiter {
 	defer b.mu.Unlock()
 	if e, ok := b.byKey[key]; ok {
 		b.order.MoveToFront(e)
-		return e.Value.(*bucket).tokens
+		return bucketOf(e).tokens
 	}
 	if b.order.Len() >= maxBuckets {
 		oldest := b.order.Back()
-		delete(b.byKey, oldest.Value.(*bucket).key)
+		delete(b.byKey, bucketOf(oldest).key)
 		b.order.Remove(oldest)
 	}
 	tokens := rate.NewLimiter(rate.Limit(b.rate.PerSecond), max(b.rate.Burst, 1))
 	b.byKey[key] = b.order.PushFront(&bucket{key: key, tokens: tokens})
 	return tokens
+}
+
+// bucketOf returns an element's bucket: nothing else is put into the list.
+func bucketOf(e *list.Element) *bucket {
+	if b, ok := e.Value.(*bucket); ok {
+		return b
+	}
+	return &bucket{}
 }
 
 // take takes a token. Without one it returns how long until there is one.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -156,10 +157,8 @@ func notEmpty(s string) error {
 
 func oneOf(allowed ...string) func(string) error {
 	return func(s string) error {
-		for _, a := range allowed {
-			if s == a {
-				return nil
-			}
+		if slices.Contains(allowed, s) {
+			return nil
 		}
 		return fmt.Errorf("%q is not one of %s", s, strings.Join(allowed, ", "))
 	}

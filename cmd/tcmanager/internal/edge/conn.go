@@ -86,7 +86,7 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	boundWriteBuffer(c)
 	h.socket.attach(c)
 	// What the client sent right behind its request lies in net/http's buffer.
-	early, err := buffered.Reader.Peek(buffered.Reader.Buffered())
+	early, err := buffered.Peek(buffered.Reader.Buffered())
 	if err != nil {
 		return nil, nil, err
 	}
@@ -145,7 +145,7 @@ func (c *watchedConn) read(p []byte) (int, error) {
 	if !c.header.complete {
 		deadline, reason = c.headerBy, "late"
 	}
-	if err := c.Conn.SetReadDeadline(deadline); err != nil {
+	if err := c.SetReadDeadline(deadline); err != nil {
 		return 0, err
 	}
 	n, err := c.Conn.Read(p)
@@ -157,7 +157,7 @@ func (c *watchedConn) read(p []byte) (int, error) {
 
 // Write writes to the connection.
 func (c *watchedConn) Write(p []byte) (int, error) {
-	if err := c.Conn.SetWriteDeadline(time.Now().Add(c.socket.timing.stall)); err != nil {
+	if err := c.SetWriteDeadline(time.Now().Add(c.socket.timing.stall)); err != nil {
 		return 0, err
 	}
 	n, err := c.Conn.Write(p)
@@ -165,7 +165,7 @@ func (c *watchedConn) Write(p []byte) (int, error) {
 		c.socket.endedBecause("stalled")
 		// The peer may have got a part of a frame: nothing can follow. Closing wakes
 		// the reader, which otherwise would wait for its own deadline.
-		_ = c.Conn.Close()
+		_ = c.Close()
 	}
 	return n, err
 }

@@ -173,7 +173,7 @@ func frame(r io.Reader) (message []byte, headers textproto.MIMEHeader, err error
 	if prefix[0]&0x80 == 0 {
 		return body, nil, nil
 	}
-	headers, err = textproto.NewReader(bufio.NewReader(bytes.NewReader(append(body, "\r\n"...)))).ReadMIMEHeader()
+	headers, err = textproto.NewReader(bufio.NewReader(io.MultiReader(bytes.NewReader(body), strings.NewReader("\r\n")))).ReadMIMEHeader()
 	return nil, headers, err
 }
 

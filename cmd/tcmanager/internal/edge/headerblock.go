@@ -54,15 +54,14 @@ func (h *headerBlock) feed(p []byte) error {
 			if h.have == 2 && (h.frame[0]&0x70 != 0 || h.frame[1]&0x80 == 0) {
 				return fmt.Errorf("%w: a frame that is unmasked or has reserved bits", errHeaderBlock)
 			}
-			if h.headerRead() {
-				if err := h.begin(); err != nil {
-					return err
-				}
-			} else {
+			if !h.headerRead() {
 				continue
 			}
+			if err := h.begin(); err != nil {
+				return err
+			}
 		}
-		n := int(min(h.left, uint64(len(p)))) //nolint:gosec // at most len(p)
+		n := int(min(h.left, uint64(len(p))))
 		h.payload(p[:n])
 		p = p[n:]
 		if h.left == 0 {
@@ -106,7 +105,7 @@ func (h *headerBlock) begin() error {
 	first := h.message == nil
 	switch h.opcode {
 	case opBinary, opContinuation:
-		if first != (h.opcode == opBinary) || h.left > uint64(maxHeaderBlock-len(h.message)) { //nolint:gosec // message is never longer
+		if first != (h.opcode == opBinary) || h.left > uint64(maxHeaderBlock-len(h.message)) {
 			return fmt.Errorf("%w: out of order, or longer than %d bytes", errHeaderBlock, maxHeaderBlock)
 		}
 		if first {

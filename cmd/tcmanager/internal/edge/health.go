@@ -15,30 +15,30 @@ import (
 const readyTimeout = 2 * time.Second
 
 func (e *Edge) alive(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+	writeJSON(w, http.StatusOK, health{Status: "ok"})
 }
 
 func (e *Edge) ready(ready func(context.Context) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if e.stopping.Load() {
-			writeJSON(w, http.StatusServiceUnavailable, map[string]string{"status": "stopping"})
+			writeJSON(w, http.StatusServiceUnavailable, health{Status: "stopping"})
 			return
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 		defer cancel()
 		if err := ready(ctx); err != nil {
 			// Why is in the server's log and metrics, not for everyone to read.
-			writeJSON(w, http.StatusServiceUnavailable, map[string]string{"status": "unavailable"})
+			writeJSON(w, http.StatusServiceUnavailable, health{Status: "unavailable"})
 			return
 		}
-		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+		writeJSON(w, http.StatusOK, health{Status: "ok"})
 	}
 }
 
-// tokenHealth is the answer of /health.
-type tokenHealth struct {
+// health is the answer of the three addresses. What follows Status is for /health.
+type health struct {
 	Status    string     `json:"status"`
-	Token     string     `json:"token"` // "none", "valid" or "invalid"
+	Token     string     `json:"token,omitempty"` // "none", "valid" or "invalid"
 	User      string     `json:"user,omitempty"`
 	ExpiresAt *time.Time `json:"expires_at,omitempty"`
 }
@@ -48,7 +48,7 @@ func (e *Edge) token(verify func(string) (identity.Caller, error)) http.HandlerF
 		w.Header().Set("Cache-Control", "no-store")
 		token, given, err := bearer(r)
 		if !given {
-			writeJSON(w, http.StatusOK, tokenHealth{Status: "ok", Token: "none"})
+			writeJSON(w, http.StatusOK, health{Status: "ok", Token: "none"})
 			return
 		}
 		var caller identity.Caller
@@ -57,11 +57,11 @@ func (e *Edge) token(verify func(string) (identity.Caller, error)) http.HandlerF
 		}
 		if err != nil {
 			w.Header().Set("WWW-Authenticate", "Bearer")
-			writeJSON(w, http.StatusUnauthorized, tokenHealth{Status: "ok", Token: "invalid"})
+			writeJSON(w, http.StatusUnauthorized, health{Status: "ok", Token: "invalid"})
 			return
 		}
 		expires := caller.ExpiresAt.UTC()
-		writeJSON(w, http.StatusOK, tokenHealth{Status: "ok", Token: "valid", User: caller.User.GetId(), ExpiresAt: &expires})
+		writeJSON(w, http.StatusOK, health{Status: "ok", Token: "valid", User: caller.User.GetId(), ExpiresAt: &expires})
 	}
 }
 
@@ -79,9 +79,14 @@ func bearer(r *http.Request) (token string, given bool, err error) {
 	return token, true, nil
 }
 
-func writeJSON(w http.ResponseWriter, code int, v any) {
+func writeJSON(w http.ResponseWriter, code int, h health) {
+	body, err := json.Marshal(h)
+	if err != nil {
+		http.Error(w, "internal error", http.StatusInternalServerError) // a moment after the year 9999
+		return
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
 	// An error here means that the client has gone.
-	_ = json.NewEncoder(w).Encode(v)
+	_, _ = w.Write(append(body, '\n'))
 }

@@ -99,7 +99,7 @@ func (p *pages) serve(w http.ResponseWriter, r *http.Request, name string, a *as
 		h.Set("Content-Encoding", "gzip")
 		body, etag = a.gzipped, a.etag+"-gzip"
 	}
-	h.Set("Etag", `"`+etag+`"`)
+	h.Set("ETag", `"`+etag+`"`)
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
 }
 

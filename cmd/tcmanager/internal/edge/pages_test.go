@@ -97,7 +97,7 @@ func TestAnUnchangedPageIsNotSentAgain(t *testing.T) {
 	r := start(t, echo)
 	for _, accept := range []string{"", "gzip"} {
 		resp, _ := r.do(t, http.MethodGet, "/", nil, "Accept-Encoding", accept)
-		etag := resp.Header.Get("Etag")
+		etag := resp.Header.Get("ETag")
 		resp, body := r.do(t, http.MethodGet, "/", nil, "Accept-Encoding", accept, "If-None-Match", etag)
 		if resp.StatusCode != http.StatusNotModified || len(body) > 0 {
 			t.Error(resp.Status)
