@@ -342,6 +342,11 @@ func gather(first *pb.PublishBatch, frames <-chan *pb.PublishResultsRequest) ([]
 
 // batches commits batches together and acks them.
 func (p *publisher) batches(ctx context.Context, batches []*pb.PublishBatch) error {
+	// Checked out here, so that runners don't wait for each other's checks.
+	bad := make([]map[int]error, len(batches))
+	for i, b := range batches {
+		bad[i] = broke(b)
+	}
 	var ack *pb.PublishAck
 	err := p.s.change(ctx, p.key.runID, p.caller, func(tx store.Tx, live *Live) error {
 		shard, err := p.owned(tx)
@@ -354,8 +359,8 @@ func (p *publisher) batches(ctx context.Context, batches []*pb.PublishBatch) err
 		w := p.s.write(tx, live, p.caller.Ref(), p.key.shard, time.Now())
 		ack = &pb.PublishAck{}
 		before := shard.Committed
-		for _, b := range batches {
-			if err := p.take(w, live, &shard, b, ack); err != nil {
+		for i, b := range batches {
+			if err := p.take(w, live, &shard, b, bad[i], ack); err != nil {
 				return err
 			}
 		}
@@ -389,8 +394,22 @@ func (p *publisher) owned(tx store.Tx) (store.Shard, error) {
 	return shard, nil
 }
 
-// take records the items of a batch that are new.
-func (p *publisher) take(w *writer, live *Live, shard *store.Shard, b *pb.PublishBatch, ack *pb.PublishAck) error {
+// broke returns the items of a batch that break a rule, by their index.
+func broke(b *pb.PublishBatch) map[int]error {
+	var bad map[int]error
+	for i, item := range b.Items {
+		if err := rules.Message(item); err != nil {
+			if bad == nil {
+				bad = map[int]error{}
+			}
+			bad[i] = err
+		}
+	}
+	return bad
+}
+
+// take records the items of a batch that are new and not bad.
+func (p *publisher) take(w *writer, live *Live, shard *store.Shard, b *pb.PublishBatch, bad map[int]error, ack *pb.PublishAck) error {
 	if b.FirstSequence > shard.Committed+1 {
 		return gap(shard.Committed + 1)
 	}
@@ -405,7 +424,7 @@ func (p *publisher) take(w *writer, live *Live, shard *store.Shard, b *pb.Publis
 		if live.Run.State == pb.RunState_RUN_STATE_ENDED {
 			return errEnded
 		}
-		err := rules.Message(item)
+		err := bad[i]
 		if err == nil {
 			err = w.item(item)
 		}

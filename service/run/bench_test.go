@@ -1,0 +1,72 @@
+package run
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"testing"
+
+	"google.golang.org/grpc"
+
+	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
+	"github.com/tcmanager/tcmanager/service/scene"
+)
+
+// feed is a stream whose runner sends batches and reads every answer at once.
+type feed struct {
+	grpc.ServerStream // nobody calls its other methods
+
+	ctx    context.Context
+	hello  *pb.PublishResultsRequest
+	first  uint64
+	left   int // batches
+	failed error
+}
+
+const benchItems = 1000
+
+func (f *feed) Context() context.Context { return f.ctx }
+
+func (f *feed) Recv() (*pb.PublishResultsRequest, error) {
+	if h := f.hello; h != nil {
+		f.hello = nil
+		return h, nil
+	}
+	if f.left == 0 {
+		return nil, io.EOF
+	}
+	f.left--
+	b := &pb.PublishBatch{FirstSequence: f.first, Items: make([]*pb.PublishItem, 0, benchItems)}
+	for i := range uint64(benchItems) {
+		n := (f.first + i - 1) / 2 // each test begins and ends
+		item := testIn(fmt.Sprint("example.org/module/package", n%40), fmt.Sprint("TestThing/case_number_", n), 1, []pb.Status{running, passed}[(f.first+i-1)%2])
+		b.Items = append(b.Items, item)
+	}
+	f.first += benchItems
+	return &pb.PublishResultsRequest{Frame: &pb.PublishResultsRequest_Batch{Batch: b}}, nil
+}
+
+func (f *feed) Send(resp *pb.PublishResultsResponse) error {
+	if a := resp.GetAck(); a != nil && len(a.Rejections) > 0 {
+		f.failed = fmt.Errorf("rejected: %v", a.Rejections[0])
+	}
+	return nil
+}
+
+// BenchmarkPublish measures one stream of batches of 1,000 updates, onto a real
+// file, acks included.
+func BenchmarkPublish(b *testing.B) {
+	st := scene.New(b)
+	runs := New(st.Store, Config{Logger: slog.New(slog.DiscardHandler)})
+	defer runs.Close()
+	b.ReportAllocs()
+	f := &feed{ctx: st.As(scene.Bot), first: 1, left: b.N, hello: &pb.PublishResultsRequest{
+		Frame: &pb.PublishResultsRequest_Hello{Hello: &pb.PublishHello{Project: scene.Key, RunKey: "k"}},
+	}}
+	b.ResetTimer()
+	if err := runs.PublishResults(f); err != nil || f.failed != nil {
+		b.Fatal(err, f.failed)
+	}
+	b.ReportMetric(float64(b.N*benchItems)/b.Elapsed().Seconds(), "results/s")
+}
