@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -399,4 +401,35 @@ func FuzzHeaderBlock(f *testing.F) {
 			t.Errorf("%d bytes are kept", len(whole.message))
 		}
 	})
+}
+
+func TestABodyThatComesInSmallPiecesIsNoFlood(t *testing.T) {
+	r := start(t, echo)
+	// A field that the server doesn't know, of nearly the largest size.
+	body := framed(t, &pb.Error{Message: strings.Repeat("x", 1<<20-100)})
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", r.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if err := conn.(*net.TCPConn).SetNoDelay(true); err != nil {
+		t.Fatal(err)
+	}
+	head := "POST " + infoPath + " HTTP/1.1\r\nHost: x\r\nContent-Type: application/grpc-web+proto\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n"
+	if _, err := io.WriteString(conn, head); err != nil {
+		t.Fatal(err)
+	}
+	for piece := range slices.Chunk(body, 500) {
+		if _, err := conn.Write(piece); err != nil {
+			t.Fatal(err)
+		}
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil || resp.StatusCode != http.StatusOK || resp.Header.Get("Grpc-Status") > "0" {
+		t.Fatal(resp, err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if b, _, err := frame(resp.Body); err != nil || !bytes.Contains(b, []byte("127.0.0.1:")) {
+		t.Errorf("%q, %v", b, err)
+	}
 }
