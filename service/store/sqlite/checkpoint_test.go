@@ -49,7 +49,7 @@ func relay(t *testing.T, s *Store) (stop func()) {
 }
 
 func TestWriteAheadLogStaysBoundedWhileSomeViewAlwaysReads(t *testing.T) {
-	const limit = 8 << 20
+	const limit = 4 << 20
 	s := open(t, Options{Path: dataPath(t)})
 	defer func() { _ = s.Close() }()
 	commit := func(name string) {
@@ -65,7 +65,7 @@ func TestWriteAheadLogStaysBoundedWhileSomeViewAlwaysReads(t *testing.T) {
 	stop := relay(t, s)
 	defer stop()
 	var largest int64
-	for i := range 1_000 {
+	for i := range 400 {
 		commit(strings.Repeat(string(rune('a'+i%26)), 64<<10))
 		info, err := os.Stat(s.path + "-wal")
 		if err != nil {
@@ -73,7 +73,7 @@ func TestWriteAheadLogStaysBoundedWhileSomeViewAlwaysReads(t *testing.T) {
 		}
 		largest = max(largest, info.Size())
 	}
-	// 1,000 commits of 64 kB; it is looked at after every 64 of them.
+	// 400 commits of 64 kB; it is looked at after every 64 of them.
 	if largest > 2*limit {
 		t.Errorf("the log grew to %d bytes, want about %d", largest, limit)
 	}

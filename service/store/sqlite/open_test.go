@@ -70,6 +70,24 @@ func TestFileThatIsNoDatabaseIsRefusedAndLeftAlone(t *testing.T) {
 	refuses(t, path, "not an SQLite file")
 }
 
+func TestDamagedFileIsRefusedAndLeftAlone(t *testing.T) {
+	path := dataPath(t)
+	if err := open(t, Options{Path: path}).Close(); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 100; i < len(b); i++ { // all but the header that says whose it is
+		b[i] = 0xa5
+	}
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refuses(t, path, "damaged")
+}
+
 func TestNewerSchemaIsRefusedAndLeftAlone(t *testing.T) {
 	path := dataPath(t)
 	if err := open(t, Options{Path: path}).Close(); err != nil {
