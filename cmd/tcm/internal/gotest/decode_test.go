@@ -4,8 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"os"
-	"path/filepath"
-	"runtime"
 	"strconv"
 	"testing"
 )
@@ -91,25 +89,10 @@ func TestWhatIsAnEvent(t *testing.T) {
 	}
 }
 
-// corpusFiles lists recorded `go test -json` output: Go's own golden files and
-// gotestsum's.
-func corpusFiles(t testing.TB) []string {
-	t.Helper()
-	golden, err := filepath.Glob(filepath.Join(runtime.GOROOT(), "src/cmd/internal/test2json/testdata/*.json"))
-	if err != nil || len(golden) == 0 {
-		t.Fatalf("no golden files of test2json: %v", err)
-	}
-	own, err := filepath.Glob("testdata/*.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return append(golden, own...)
-}
-
 func TestBothPathsAgreeOnRecordedOutput(t *testing.T) {
 	t.Parallel()
 	fastLines, all := 0, 0
-	for _, name := range corpusFiles(t) {
+	for _, name := range append(goldenFiles(t), ownFiles(t)...) {
 		f, err := os.Open(name)
 		if err != nil {
 			t.Fatal(err)
