@@ -1,4 +1,4 @@
-import "@mantine/core/styles.css";
+import "./theme/primitives";
 import "./theme/tokens.css";
 import "./theme/mantine.css";
 import "./people/people.css";
