@@ -21,7 +21,7 @@ import type { RunSnapshot } from "../rooms/run";
 import type { TestCaseSnapshot } from "../rooms/test-case";
 import type { UserSnapshot } from "../rooms/user";
 import type { KeyValueStorage, Session, TokenSource } from "../session";
-import { SessionDriver } from "../session";
+import { SessionDriver } from "../session/driver";
 import type { RoomStore } from "../store";
 import { bearerToken } from "../transport/auth";
 import { createTransport } from "../transport/transport";

@@ -4,7 +4,7 @@ import { type ConnectionStateName, isOffline } from "../connection";
 import type { Environment } from "../environment";
 import type { TcmError } from "../errors";
 import { describeEvent } from "../rooms/describe";
-import type { SessionDriver, SessionStatus } from "../session";
+import type { SessionDriver, SessionStatus } from "../session/driver";
 import type { Store } from "../store";
 import { Notifier } from "./notifier";
 
@@ -83,13 +83,15 @@ export function createConnectionStore(
   session: SessionDriver,
   environment: Environment,
 ): ConnectionStore & { readonly close: () => void } {
-  let records: readonly { readonly timeMs: number; readonly event: Event }[] = [];
+  // Oldest first, and only trimmed now and then: there may be 50,000 a second.
+  const arrived: { readonly timeMs: number; readonly event: Event }[] = [];
   let described: readonly EventRecord[] = [];
-  let describedFrom = records;
+  let isDescribed = true;
   const make = (): ConnectionSnapshot => {
-    if (describedFrom !== records) {
-      described = records.map(({ timeMs, event }) => describe(timeMs, event));
-      describedFrom = records;
+    if (!isDescribed) {
+      const newest = arrived.slice(-keptEvents).reverse();
+      described = newest.map(({ timeMs, event }) => describe(timeMs, event));
+      isDescribed = true;
     }
     return toSnapshot(session.status(), described);
   };
@@ -100,7 +102,9 @@ export function createConnectionStore(
   const stopStatus = session.onStatus(() => notifier.changed());
   const stopEvents = session.onEvent((event) => {
     if (event.payload.case === "activity" || event.payload.case === "runProgress") return;
-    records = [{ timeMs: environment.now(), event }, ...records.slice(0, keptEvents - 1)];
+    if (arrived.length >= 10 * keptEvents) arrived.splice(0, arrived.length - keptEvents);
+    arrived.push({ timeMs: environment.now(), event });
+    isDescribed = false;
     notifier.changed();
   });
   return {

@@ -11,7 +11,7 @@ import type { ProjectSnapshot } from "../rooms/project";
 import type { RunSnapshot } from "../rooms/run";
 import type { TestCaseSnapshot } from "../rooms/test-case";
 import type { UserSnapshot } from "../rooms/user";
-import type { SessionDriver } from "../session";
+import type { SessionDriver } from "../session/driver";
 import type { RoomSnapshot } from "../store";
 import type { ProjectStore, RunStore, TestCaseStore, UserStore } from "./client";
 import { projectNoun } from "./project";

@@ -6,9 +6,10 @@ import { Status } from "@tcmanager/gen/tcmanager/v1/execution_pb";
 import { RealtimeService } from "@tcmanager/gen/tcmanager/v1/realtime_pb";
 import { TestCaseField } from "@tcmanager/gen/tcmanager/v1/testcase_pb";
 import { afterEach, describe, expect, test, vi } from "vitest";
-import type { TcmError } from "./errors";
-import { type KeyValueStorage, type RoomMessage, SessionDriver } from "./session";
-import { FakeServer, type FakeServerOptions, TestEnvironment } from "./testing";
+import type { TcmError } from "../errors";
+import type { KeyValueStorage, RoomMessage } from "../session";
+import { FakeServer, type FakeServerOptions, TestEnvironment } from "../testing";
+import { SessionDriver } from "./driver";
 
 /** What a room's listener heard. */
 class Heard {
