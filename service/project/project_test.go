@@ -419,3 +419,22 @@ func TestASnapshotShowsTheProjectItsNewestRunsAndItsMembers(t *testing.T) {
 		}
 	}
 }
+
+func TestASnapshotShowsTheShardsOfRunsThatGoOnSoThatALostRunnerIsSeen(t *testing.T) {
+	s, _ := begin(t)
+	const id = "0190b0c0-0000-7000-8000-000000000001"
+	s.Update(func(tx store.Tx) error {
+		if err := tx.AddRun(&pb.Run{Id: id, ProjectId: scene.ProjectID, Key: id, State: pb.RunState_RUN_STATE_RUNNING}); err != nil {
+			return err
+		}
+		return tx.PutShard(store.Shard{RunID: id, Name: "main", State: pb.ShardState_SHARD_STATE_DISCONNECTED})
+	})
+	joined := &pb.Joined{}
+	s.View(func(r store.Reader) error {
+		return project.NewRoom(func(string) string { return "" }).Snapshot(r, scene.Viewer, "project:"+scene.ProjectID, joined)
+	})
+	shards := joined.GetProject().GetRuns()[0].GetShards()
+	if len(shards) != 1 || shards[0].GetState() != pb.ShardState_SHARD_STATE_DISCONNECTED {
+		t.Errorf("the shards are %v", shards)
+	}
+}

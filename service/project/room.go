@@ -40,7 +40,18 @@ func (o Room) Snapshot(r store.Reader, userID string, room event.Room, j *pb.Joi
 	if err != nil {
 		return fmt.Errorf("read the runs of %s: %w", p.GetId(), err)
 	}
+	// Runs that go on come with their shards: without them a page could not tell
+	// that a run's runners were lost, and would let its clock tick on.
+	running, err := r.RunningRuns(p.GetId())
+	if err != nil {
+		return fmt.Errorf("read the running runs of %s: %w", p.GetId(), err)
+	}
+	shards := make(map[string][]*pb.Shard, len(running))
+	for _, run := range running {
+		shards[run.GetId()] = run.GetShards()
+	}
 	for _, run := range runs {
+		run.Shards = shards[run.GetId()]
 		run.Url = o.runURL(run.GetId())
 	}
 	members, err := r.Members(p.GetId())
