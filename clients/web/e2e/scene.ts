@@ -22,7 +22,9 @@ export function setScene(args?: readonly string[]): Scene {
     browser = await startBrowser();
   });
   beforeEach(() => {
-    onTestFailed(() => console.error(`the server's log:\n${server?.logged}`));
+    onTestFailed(() => {
+      process.stderr.write(`the server's log:\n${server?.logged}\n`);
+    });
   });
   afterEach(async () => {
     for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
