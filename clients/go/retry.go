@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -131,7 +132,13 @@ func retryInfo(err error) time.Duration {
 // tokenError is the failure of a TokenSource.
 type tokenError struct{ err error }
 
-func (e tokenError) Error() string { return "get a token: " + plain(e).Error() }
+func (e tokenError) Error() string {
+	if temporary(e.err) {
+		return plain(e).Error() // the server's trouble, not the token's
+	}
+	return "get a token: " + plain(e).Error()
+}
+
 func (e tokenError) Unwrap() error { return e.err }
 
 // temporary reports whether a TokenSource may succeed later: only if it says
@@ -150,9 +157,15 @@ func temporary(err error) bool {
 type plain struct{ err error }
 
 func (p plain) Error() string {
-	if s, ok := status.FromError(p.err); ok && s.Message() != "" {
-		return s.Message()
+	s, ok := status.FromError(p.err)
+	if !ok || s.Message() == "" {
+		return p.err.Error()
 	}
-	return p.err.Error()
+	// grpc wraps what the dialer said twice: connection error: desc = "...".
+	message := s.Message()
+	if i := strings.LastIndex(message, "connection error: desc = "); i >= 0 {
+		message = strings.Trim(message[i+len("connection error: desc = "):], `"`)
+	}
+	return message
 }
 func (p plain) Unwrap() error { return p.err }

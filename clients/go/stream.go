@@ -90,12 +90,12 @@ func (p *Publisher) noteTrouble(err error) {
 		return
 	}
 	p.mu.Lock()
-	p.report.Err = err
+	p.report.Err = plain{err}
 	first := !p.warned
 	p.warned = true
 	p.mu.Unlock()
 	if first {
-		p.warn(fmt.Errorf("%s: results are kept and will be sent when it answers: %w", p.client.Addr(), plain{err}))
+		p.warn(fmt.Errorf("results are kept and will be sent when %s answers: %w", p.client.Addr(), plain{err}))
 	}
 }
 

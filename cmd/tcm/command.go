@@ -68,6 +68,7 @@ server on this machine tcm signs itself in as ` + devUser + ` if there is none.`
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
+		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 		PersistentPreRunE: func(*cobra.Command, []string) error {
 			return t.setColor(g.color)
 		},

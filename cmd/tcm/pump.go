@@ -146,7 +146,6 @@ func (p *pump) awaitAddress(late <-chan time.Time) {
 // welcomed prints where to watch, before anything the tests print.
 func (p *pump) welcomed(r *tcmv1.Run) {
 	p.run = r
-	p.lastWords() // the sign-in came before it
 	p.terminal.sayf("watch %s", paint(p.terminal.errColor, bold, r.GetUrl()))
 	p.saySignIn()
 	p.gate.release()
