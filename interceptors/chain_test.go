@@ -146,7 +146,12 @@ func identityAnswer() error {
 }
 
 func TestOnlyThePublicMethodsNeedNoToken(t *testing.T) {
-	r := start(t, &fake{}, options{})
+	f := &fake{
+		getMe:     func(context.Context) (*pb.GetMeResponse, error) { return &pb.GetMeResponse{}, nil }, // doesn't look itself
+		subscribe: func(grpc.BidiStreamingServer[pb.SubscribeRequest, pb.SubscribeResponse]) error { return nil },
+		publish:   func(grpc.BidiStreamingServer[pb.PublishResultsRequest, pb.PublishResultsResponse]) error { return nil },
+	}
+	r := start(t, f, options{})
 	open := map[string]bool{
 		"/grpc.health.v1.Health/Check": true, "/grpc.health.v1.Health/Watch": true, "/grpc.health.v1.Health/List": true,
 		"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo":      true,
