@@ -39,6 +39,7 @@ func (c *conn) close() error {
 	return errors.Join(append(errs, c.sql.Close())...)
 }
 
+// prepare returns a statement that close closes.
 func (c *conn) prepare(query string) (*sql.Stmt, error) {
 	if c.broken != nil {
 		return nil, c.broken
@@ -74,11 +75,11 @@ func (c *conn) control(query string) error {
 
 // exec runs a statement; ErrExists if a unique key is taken.
 func (c *conn) exec(query string, args ...any) (sql.Result, error) {
-	s, err := c.prepare(query)
+	s, err := c.prepare(query) //nolint:sqlclosecheck // close closes it
 	if err != nil {
 		return nil, err
 	}
-	r, err := s.Exec(args...)
+	r, err := s.ExecContext(context.Background(), args...)
 	if err != nil {
 		return nil, c.check(err)
 	}
@@ -111,11 +112,11 @@ var errStop = errors.New("stop")
 
 // each calls fn for every row, which scans it; fn must not use the connection.
 func (c *conn) each(query string, args []any, fn func(*sql.Rows) error) (err error) {
-	s, err := c.prepare(query)
+	s, err := c.prepare(query) //nolint:sqlclosecheck // close closes it
 	if err != nil {
 		return err
 	}
-	rows, err := s.Query(args...)
+	rows, err := s.QueryContext(context.Background(), args...)
 	if err != nil {
 		return c.check(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"strconv"
@@ -27,9 +28,7 @@ func TestAcknowledgedUpdatesSurviveAKill(t *testing.T) {
 	path := dataPath(t)
 	acked := map[string]event.Position{}
 	for life := range 4 {
-		for id, p := range killedChild(t, path, life, 40+60*life) {
-			acked[id] = p
-		}
+		maps.Copy(acked, killedChild(t, path, life, 40+60*life))
 		s := open(t, Options{Path: path})
 		err := s.View(t.Context(), func(r store.Reader) error {
 			for id, p := range acked {

@@ -19,9 +19,9 @@ func explain(path string, err error) error {
 	}
 	switch e.Code() {
 	case sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
-		return fmt.Errorf("%w (%v)", store.ErrExists, err)
+		return fmt.Errorf("%w (%s)", store.ErrExists, e.Error())
 	}
-	advice := ""
+	var advice string
 	switch e.Code() & 0xff {
 	case sqlite3.SQLITE_FULL:
 		advice = "the disk is full; free some space"

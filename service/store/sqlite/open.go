@@ -87,7 +87,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 		return nil, err
 	}
 	s.writer = newWriter(c, s.epoch, o, s.closing)
-	go s.writer.run()
+	go s.writer.run() //nolint:contextcheck // it lives until Close, and see conn
 	return s, nil
 }
 
@@ -110,8 +110,8 @@ func acquire(path string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the lock file: %w", err)
 	}
-	err = lockFile(f)
-	if err == nil {
+	switch err = lockFile(f); {
+	case err == nil:
 		if err = f.Truncate(0); err == nil {
 			_, err = fmt.Fprintln(f, os.Getpid())
 		}
@@ -119,19 +119,26 @@ func acquire(path string) (*os.File, error) {
 			return f, nil
 		}
 		err = fmt.Errorf("write the lock file %s: %w", path, err)
-	} else if errors.Is(err, errLocked) {
-		holder := "another server"
-		if b, e := io.ReadAll(io.LimitReader(f, 32)); e == nil {
-			if pid, e := strconv.Atoi(strings.TrimSpace(string(b))); e == nil {
-				holder = fmt.Sprintf("another server (process %d)", pid)
-			}
-		}
+	case errors.Is(err, errLocked):
 		err = fmt.Errorf("data file %s is in use by %s; stop it or choose another path",
-			strings.TrimSuffix(path, ".lock"), holder)
-	} else {
+			strings.TrimSuffix(path, ".lock"), holder(f))
+	default:
 		err = fmt.Errorf("lock %s: %w", path, err)
 	}
 	return nil, errors.Join(err, f.Close())
+}
+
+// holder reads who wrote a lock file.
+func holder(f *os.File) string {
+	b, err := io.ReadAll(io.LimitReader(f, 32))
+	if err != nil {
+		return "another server"
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		return "another server"
+	}
+	return fmt.Sprintf("another server (process %d)", pid)
 }
 
 // prepareFile marks a new file as ours, or checks that an old one is ours and not

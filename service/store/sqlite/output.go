@@ -3,6 +3,7 @@ package sqlite
 import (
 	"database/sql"
 	"fmt"
+	"slices"
 
 	"github.com/tcmanager/tcmanager/service/store"
 )
@@ -19,7 +20,7 @@ func (t *tx) AddOutput(runID string, out []store.Output) error {
 	for i := 0; i < len(out); {
 		key, data := out[i].Key, out[i].Data
 		for i++; i < len(out) && out[i].Key == key && len(data)+len(out[i].Data) <= chunkBytes; i++ {
-			data = append(data[:len(data):len(data)], out[i].Data...)
+			data = append(slices.Clip(data), out[i].Data...)
 		}
 		name, err := t.testName(run.project, key.Suite, key.Name)
 		if err != nil {

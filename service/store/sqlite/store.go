@@ -71,10 +71,10 @@ func (s *Store) View(ctx context.Context, fn func(store.Reader) error) (err erro
 	}
 	defer func() { s.readers <- c }()
 	c.broken = nil
-	if err := c.control("BEGIN"); err != nil {
+	if err := c.control("BEGIN"); err != nil { //nolint:contextcheck // see conn
 		return fmt.Errorf("begin to read: %w", err)
 	}
-	defer func() {
+	defer func() { //nolint:contextcheck // see conn
 		if e := c.control("ROLLBACK"); e != nil && err == nil {
 			err = fmt.Errorf("end reading: %w", e)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
@@ -277,7 +278,7 @@ var logTests = []test{
 		var want []string
 		for i := range 20 {
 			err := e.s.Update(e.ctx, func(tx store.Tx) error {
-				err := errors.Join(appendTexts(tx, fmt.Sprint(i), fmt.Sprint(i, "b")))
+				err := errors.Join(appendTexts(tx, strconv.Itoa(i), fmt.Sprint(i, "b")))
 				if _, e := tx.Append(durable(event.Room(fmt.Sprintf("project:%d", i)), "x")); e != nil {
 					return e
 				}
@@ -295,7 +296,7 @@ var logTests = []test{
 			if err != nil {
 				e.Fatal(err)
 			}
-			want = append(want, fmt.Sprint(i), fmt.Sprint(i, "b"))
+			want = append(want, strconv.Itoa(i), fmt.Sprint(i, "b"))
 		}
 		check := func(r store.Reader) error {
 			log, err := wholeLog(r, room, 100)
@@ -332,7 +333,7 @@ var logTests = []test{
 						return err
 					}
 				}
-				return appendTexts(tx, fmt.Sprint(i), fmt.Sprint(i))
+				return appendTexts(tx, strconv.Itoa(i), strconv.Itoa(i))
 			})
 			e.reopen()
 			head := event.Position{Epoch: epochs[i], Offset: uint64(2*i + 2)}

@@ -33,6 +33,7 @@ type Opener func(t *testing.T, listener store.Listener) store.Store
 // Run runs the suite. Each call of fresh returns an opener of new, empty data,
 // which is thrown away when its test ends.
 func Run(t *testing.T, fresh func(t *testing.T) Opener) {
+	t.Helper()
 	for _, group := range []struct {
 		name  string
 		tests []test
@@ -75,6 +76,7 @@ type env struct {
 }
 
 func begin(t *testing.T, opener Opener) *env {
+	t.Helper()
 	e := &env{T: t, ctx: t.Context(), opener: opener}
 	e.open()
 	t.Cleanup(func() {
@@ -179,7 +181,7 @@ func is[T any](got T, err error) func(what string, want T) error {
 func fails[T any](_ T, err error) func(what string, want error) error {
 	return func(what string, want error) error {
 		if !errors.Is(err, want) {
-			return fmt.Errorf("%s: got error %v, want %v", what, err, want)
+			return fmt.Errorf("%s: got error %q, want %q", what, fmt.Sprint(err), want.Error())
 		}
 		return nil
 	}

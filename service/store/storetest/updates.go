@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -120,7 +121,7 @@ var updateTests = []test{
 				_, errRoom := r.Head(event.UserRoom(fmt.Sprintf("user-%d", i)))
 				if i%3 == 0 && (!errors.Is(err, errUndo) || !errors.Is(errUser, store.ErrNotFound) || !errors.Is(errRoom, store.ErrNotFound)) ||
 					i%3 != 0 && errors.Join(err, errUser, errRoom) != nil {
-					wrong = append(wrong, fmt.Errorf("update %d: %v; user: %v; room: %v", i, err, errUser, errRoom))
+					wrong = append(wrong, fmt.Errorf("update %d went wrong: %w", i, errors.Join(err, errUser, errRoom)))
 				}
 			}
 			log, err := wholeLog(r, room, 1<<20)
@@ -155,7 +156,7 @@ var updateTests = []test{
 			wg.Go(func() {
 				var events []event.Event
 				err := e.s.Update(e.ctx, func(tx store.Tx) (err error) {
-					events, err = tx.Append(durable(room, fmt.Sprint(i)), progress(room))
+					events, err = tx.Append(durable(room, strconv.Itoa(i)), progress(room))
 					return err
 				})
 				if err != nil {
@@ -182,7 +183,7 @@ var updateTests = []test{
 		var want []byte // in the order the functions ran in
 		errs := e.gather(40, func(i int) error {
 			return e.s.Update(e.ctx, func(tx store.Tx) error {
-				events, err := tx.Append(durable(room, fmt.Sprint(i)), typing(room), durable("user:ada", "x"), progress(room))
+				events, err := tx.Append(durable(room, strconv.Itoa(i)), typing(room), durable("user:ada", "x"), progress(room))
 				if err == nil && i%5 == 0 {
 					return errUndo
 				}
@@ -251,7 +252,7 @@ func concurrency(e *env, writers, rounds int) {
 						return err
 					}
 					run.Counts = &pb.Counts{Total: run.GetCounts().GetTotal() + 1}
-					return errors.Join(tx.PutRun(run), appendTexts(tx, fmt.Sprint(run.Counts.Total)))
+					return errors.Join(tx.PutRun(run), appendTexts(tx, strconv.FormatUint(uint64(run.Counts.Total), 10)))
 				})
 				if err != nil {
 					e.Error(err)
@@ -295,7 +296,7 @@ func (e *env) consistent() {
 		}
 		got, err := texts(events)
 		return errors.Join(
-			is(got, err)("the newest event", []string{fmt.Sprint(total)}),
+			is(got, err)("the newest event", []string{strconv.FormatUint(uint64(total), 10)}),
 			is(head.Newest.Offset, nil)("the head", uint64(total)))
 	})
 	if err != nil {
@@ -420,7 +421,7 @@ var lifeTests = []test{
 		var wg sync.WaitGroup
 		for i := range n {
 			wg.Go(func() {
-				errs[i] = e.s.Update(e.ctx, func(tx store.Tx) error { return tx.PutUser(&pb.User{Id: fmt.Sprint(i)}) })
+				errs[i] = e.s.Update(e.ctx, func(tx store.Tx) error { return tx.PutUser(&pb.User{Id: strconv.Itoa(i)}) })
 			})
 		}
 		wg.Go(func() {
@@ -432,7 +433,7 @@ var lifeTests = []test{
 		e.open()
 		e.view(func(r store.Reader) error {
 			for i, err := range errs {
-				_, found := r.User(fmt.Sprint(i))
+				_, found := r.User(strconv.Itoa(i))
 				if err == nil && found != nil || err != nil && (!errors.Is(err, store.ErrClosed) || !errors.Is(found, store.ErrNotFound)) {
 					e.Errorf("update %d returned %v, then %v", i, err, found)
 				}
