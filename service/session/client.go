@@ -16,6 +16,7 @@ import (
 	"github.com/tcmanager/tcmanager/service/fault"
 	"github.com/tcmanager/tcmanager/service/identity"
 	"github.com/tcmanager/tcmanager/service/router"
+	"github.com/tcmanager/tcmanager/service/store"
 )
 
 // Session is one connected client.
@@ -64,6 +65,13 @@ func (s *Session) drain() {
 // receive reads requests until the stream ends, and says on hello whether the
 // first one opened the session.
 func (s *Session) receive(ctx context.Context, hello chan<- error) {
+	var panicked error
+	defer func() {
+		if panicked != nil {
+			s.end(panicked)
+		}
+	}()
+	defer recovered(&panicked)
 	req, err := s.stream.Recv()
 	if err != nil {
 		hello <- streamEnd(err)
@@ -109,14 +117,13 @@ func (s *Session) greet(req *pb.SubscribeRequest) error {
 	if hello == nil {
 		return errNoHello
 	}
-	id := hello.SessionId
-	if _, err := uuid.Parse(id); err != nil {
-		fresh, err := uuid.NewV7()
-		if err != nil {
+	known, err := uuid.Parse(hello.SessionId)
+	if err != nil {
+		if known, err = uuid.NewV7(); err != nil {
 			return err
 		}
-		id = fresh.String()
 	}
+	id := known.String()
 	if err := s.srv.add(s, id); err != nil {
 		return err
 	}
@@ -136,43 +143,56 @@ func (s *Session) reply(to uint64, frame *pb.SubscribeResponse) {
 	s.out.post(frame)
 }
 
+// fail answers a request that failed. Only what the client can act on is told;
+// the rest is logged.
 func (s *Session) fail(to uint64, err error) {
+	switch {
+	case errors.Is(err, store.ErrClosed):
+		err = errDraining
+	case fault.Of(err) == nil:
+		s.srv.cfg.Logger.Error("a request of a session failed", "session", s.id, "user", s.userID(), "error", err)
+	}
 	s.reply(to, &pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Error{Error: fault.Proto(err)}})
 }
 
-// close leaves all rooms. A connection that broke keeps its place for a while; a
-// client that left on purpose does not.
+// close leaves all rooms. A connection that broke keeps its place for a while.
 func (s *Session) close() {
 	s.mu.Lock()
 	s.closed = true
 	rooms := s.rooms
 	s.rooms = nil
-	user := s.caller.User.Id
-	s.mu.Unlock()
 	for room, m := range rooms {
 		m.unsubscribe()
 		s.out.leave(room)
 	}
-	// A newer stream of this session is in the rooms under the same id.
-	if s.srv.remove(s) {
-		for room := range rooms {
-			s.srv.deps.Presence.Lose(room, user, s.id)
-		}
-	}
+	s.mu.Unlock()
+	s.srv.remove(s, rooms)
 }
 
-// send writes what waits until the session ends, and returns why.
+// always is ready.
+var always = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
+
+// send writes what waits until the session ends, and returns why. It looks at
+// everything else between two frames, so that a busy room or a long log doesn't
+// put off the loss of a right or the end of a token.
 func (s *Session) send(ctx context.Context) error {
 	silence := time.NewTimer(s.srv.cfg.HeartbeatTimeout)
 	defer silence.Stop()
+	stall := time.AfterFunc(s.srv.cfg.HeartbeatTimeout, func() { s.end(errStalled) })
+	stall.Stop() // it runs only while something is being sent
 	expiry := newExpiry(s.who().ExpiresAt)
-	defer expiry.stop()
+	defer func() { expiry.stop() }()
 	for {
-		if err := s.flush(ctx); err != nil {
+		more, err := s.sendNext(ctx, stall)
+		if err != nil {
 			return err
 		}
+		next := s.out.wake
+		if more {
+			next = always
+		}
 		select {
-		case <-s.out.wake:
+		case <-next:
 		case <-s.heard:
 			silence.Reset(s.srv.cfg.HeartbeatTimeout)
 		case <-silence.C:
@@ -191,37 +211,38 @@ func (s *Session) send(ctx context.Context) error {
 		case <-s.runs:
 			s.follow(ctx)
 		case <-ctx.Done():
-			if cause := context.Cause(ctx); !errors.Is(cause, errLeft) {
-				return cause
-			}
-			return nil
+			return context.Cause(ctx)
 		}
 	}
 }
 
-// flush sends all that waits, reading the log for rooms that are behind.
-func (s *Session) flush(ctx context.Context) error {
-	for ctx.Err() == nil {
-		frame, err := s.out.take()
-		if err != nil {
-			return err
-		}
-		if frame == nil {
-			if frame, err = s.readLog(ctx); err != nil {
-				return err
-			}
-		}
-		if frame == nil {
-			if s.isDraining() {
-				return errDraining
-			}
-			return nil
-		}
-		if err := s.stream.Send(frame); err != nil {
-			return err
+// sendNext sends the next frame, reading the log if only that has one. It reports
+// whether there may be another.
+func (s *Session) sendNext(ctx context.Context, stall *time.Timer) (more bool, err error) {
+	select { // before anything is sent of a room that the user may no longer be in
+	case <-s.check:
+		s.recheck(ctx)
+	default:
+	}
+	frame, err := s.out.take()
+	if err != nil {
+		return false, err
+	}
+	if frame == nil {
+		if frame, more, err = s.readLog(ctx); err != nil {
+			return false, err
 		}
 	}
-	return nil
+	if frame == nil {
+		if !more && s.isDraining() {
+			return false, errDraining
+		}
+		return more, nil
+	}
+	stall.Reset(s.srv.cfg.HeartbeatTimeout)
+	err = s.stream.Send(frame)
+	stall.Stop()
+	return true, err
 }
 
 func (s *Session) isClosed() bool {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
 	"github.com/tcmanager/tcmanager/service/access"
@@ -17,8 +18,11 @@ const (
 	logBytes     = 64 << 10 // read from the log at a time, for one room
 )
 
-// membership is a session's being in a room.
+// membership is a session's being in a room. Joining again makes a new one: the
+// sender, which puts sessions out of rooms, and the receiver, which joins them,
+// tell by it whether they mean the same.
 type membership struct {
+	place       *place
 	unsubscribe func()
 	follow      bool // of a project: every running run's room comes along
 	followed    bool // of a run: the session is here because it follows the project
@@ -41,30 +45,32 @@ func (s *Session) join(ctx context.Context, to uint64, req *pb.JoinRoom) error {
 	}); err != nil {
 		return err
 	}
-	follow := req.Detail == pb.Detail_DETAIL_ALL && room.Kind() == event.KindProject
-	if err := s.enter(room, &membership{follow: follow}); err != nil {
+	m := &membership{follow: req.Detail == pb.Detail_DETAIL_ALL && room.Kind() == event.KindProject}
+	if err := s.enter(room, m); err != nil {
 		return err
 	}
-	// Presence before the snapshot: whoever comes in between is told by an event.
-	s.srv.deps.Presence.Enter(room, s.who().Ref(), s.id)
-	if err := s.begin(ctx, to, room, source, req.Position, follow); err != nil {
-		s.leave(room)
+	if err := s.begin(ctx, to, room, m, req.Position); err != nil {
+		s.leave(room, m)
 		return err
 	}
-	if follow {
+	if m.follow {
 		poke(s.runs)
 	}
 	return nil
 }
 
-// enter subscribes to a room; the place waits until begin has read the log.
+// enter subscribes to a room; the place waits until begin has read the log. To
+// follow a run is no reason to leave its room and come in again.
 func (s *Session) enter(room event.Room, m *membership) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return errLeft
+		return errLeftRoom
 	}
 	old := s.rooms[room]
+	if old != nil && m.followed {
+		return errLeftRoom
+	}
 	if old == nil && len(s.rooms) >= s.srv.cfg.MaxRooms {
 		return fault.New(fault.Exhausted, "TOO_MANY_ROOMS", "a session may be in %d rooms; leave one first", s.srv.cfg.MaxRooms)
 	}
@@ -72,15 +78,24 @@ func (s *Session) enter(room event.Room, m *membership) error {
 		old.unsubscribe()
 		s.out.leave(room)
 	}
-	s.out.enter(room)
+	m.place = s.out.enter(room)
 	m.unsubscribe = s.srv.deps.Router.Subscribe(room, s)
 	s.rooms[room] = m
+	// Presence before the snapshot: whoever comes in between is told by an event.
+	// And under the lock: close would else miss a session that enters after it.
+	if !m.followed {
+		s.srv.deps.Presence.Enter(room, s.caller.Ref(), s.id)
+	}
+	if old != nil && old.follow {
+		poke(s.runs)
+	}
 	return nil
 }
 
 // begin reads the room in one snapshot, authorised again in that same snapshot,
 // and queues the answer; events after it follow from the log.
-func (s *Session) begin(ctx context.Context, to uint64, room event.Room, source RoomSource, asked *pb.Position, follow bool) error {
+func (s *Session) begin(ctx context.Context, to uint64, room event.Room, m *membership, asked *pb.Position, before ...*pb.SubscribeResponse) error {
+	source := s.srv.deps.Rooms[room.Kind()]
 	joined := &pb.Joined{Room: string(room)}
 	var from uint64
 	var newest event.Position
@@ -116,11 +131,17 @@ func (s *Session) begin(ctx context.Context, to uint64, room event.Room, source 
 	joined.Position = newest.Proto()
 	joined.Presence, joined.Activity = s.srv.deps.Presence.Room(room)
 	if reset != "" {
-		s.out.post(&pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Reset_{Reset_: &pb.Reset{Room: string(room), Reason: reset}}})
+		before = append(before, resetOf(room, reset))
 	}
-	s.reply(to, &pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Joined{Joined: joined}})
-	s.out.placeAt(room, from, newest.Offset, follow)
+	answer := &pb.SubscribeResponse{ReplyTo: to, Frame: &pb.SubscribeResponse_Joined{Joined: joined}}
+	if !s.out.begin(room, m.place, from, newest.Offset, m.follow, append(before, answer)...) {
+		return errLeftRoom
+	}
 	return nil
+}
+
+func resetOf(room event.Room, reason string) *pb.SubscribeResponse {
+	return &pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Reset_{Reset_: &pb.Reset{Room: string(room), Reason: reason}}}
 }
 
 // whyNot returns the reason why a position can't be continued; empty if it can.
@@ -165,52 +186,68 @@ func addRecent(r store.Reader, room event.Room, joined *pb.Joined) error {
 	return nil
 }
 
-// leave takes the session out of a room at once.
-func (s *Session) leave(room event.Room) {
+// leave takes the session out of a room at once. With a membership it does so only
+// if that is still how the session is in the room, and reports whether it was.
+func (s *Session) leave(room event.Room, only *membership) bool {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	m := s.rooms[room]
-	delete(s.rooms, room)
-	user := s.caller.User.Id
-	s.mu.Unlock()
-	if m == nil {
-		return
+	if m == nil || only != nil && only != m {
+		return false
 	}
+	delete(s.rooms, room)
 	m.unsubscribe()
 	s.out.leave(room)
-	s.srv.deps.Presence.Leave(room, user, s.id)
+	s.srv.deps.Presence.Leave(room, s.caller.User.Id, s.id)
+	if m.follow {
+		poke(s.runs)
+	}
+	return true
 }
 
-// readLog returns a frame of events from the log of a room that is behind, nil
-// if there is none.
-func (s *Session) readLog(ctx context.Context) ([]byte, error) {
+// in returns the rooms the session is in, those that want says.
+func (s *Session) in(want func(*membership) bool) map[event.Room]*membership {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	in := map[event.Room]*membership{}
+	for room, m := range s.rooms {
+		if want(m) {
+			in[room] = m
+		}
+	}
+	return in
+}
+
+// readLog returns a frame of events from the log of a room that is behind. It
+// reports whether there was one: nil is returned also if the session left it.
+func (s *Session) readLog(ctx context.Context) (frame []byte, found bool, err error) {
 	room, after, newest, ok := s.out.nextBehind()
 	if !ok {
-		return nil, nil
+		return nil, false, nil
 	}
 	var part store.LogPart
-	err := s.srv.deps.Store.View(ctx, func(r store.Reader) (err error) {
+	err = s.srv.deps.Store.View(ctx, func(r store.Reader) (err error) {
 		part, err = r.Log(room, after, logBytes)
 		return err
 	})
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return nil, fmt.Errorf("read the log of %s: %w", room, err)
+		return nil, false, fmt.Errorf("read the log of %s: %w", room, err)
 	}
 	if len(part.Events) == 0 || part.Events[0].Position.Offset != after+1 {
 		// What the client needs next is no longer kept. It has to start anew.
-		return nil, s.restart(ctx, room, after, newest)
+		return nil, true, s.restart(ctx, room, after, newest)
 	}
-	var frame []byte
 	for _, ev := range part.Events {
 		frame = append(frame, ev.Wire...)
 	}
 	last := part.Events[len(part.Events)-1].Position.Offset
-	if !s.out.caughtUp(room, last) {
-		return nil, nil
+	if !s.out.caughtUp(room, after, last) {
+		return nil, true, nil
 	}
 	if newest > last+uint64(len(part.Events)) {
 		s.out.post(&pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Lag{Lag: &pb.Lag{Room: string(room), Events: newest - last}}})
 	}
-	return frame, nil
+	return frame, true, nil
 }
 
 // restart begins a room anew from a snapshot, because its log no longer reaches
@@ -219,51 +256,54 @@ func (s *Session) restart(ctx context.Context, room event.Room, after, newest ui
 	s.mu.Lock()
 	m := s.rooms[room]
 	s.mu.Unlock()
-	source := s.srv.deps.Rooms[room.Kind()]
-	if m == nil || source == nil {
+	if m == nil {
 		return nil
 	}
-	s.out.post(&pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Reset_{Reset_: &pb.Reset{Room: string(room), Reason: "POSITION_TRIMMED"}}})
-	if err := s.begin(ctx, 0, room, source, nil, m.follow); err != nil {
+	err := s.begin(ctx, 0, room, m, nil, resetOf(room, "POSITION_TRIMMED"))
+	switch {
+	case errors.Is(err, errLeftRoom):
+		return nil
+	case fault.Of(err) != nil:
+		s.evict(room, m, err)
+		return nil
+	case err != nil:
 		return fmt.Errorf("restart %s, which was at %d of %d: %w", room, after, newest, err)
 	}
 	return nil
 }
 
+// recheckAgain is when rights are looked at again that could not be.
+const recheckAgain = time.Second
+
 // recheck puts the session out of the rooms that its user may no longer be in.
 func (s *Session) recheck(ctx context.Context) {
-	s.mu.Lock()
-	var rooms []event.Room
-	for room := range s.rooms {
-		rooms = append(rooms, room)
-	}
-	s.mu.Unlock()
-	for _, room := range rooms {
+	for room, m := range s.in(func(*membership) bool { return true }) {
 		err := s.srv.deps.Store.View(ctx, func(r store.Reader) error {
 			_, err := s.srv.deps.Rooms[room.Kind()].Enter(r, s.userID(), room)
 			return err
 		})
-		if fault.Of(err) == nil {
-			continue // still allowed, or the store can't say now: the next change asks again
+		switch {
+		case err == nil:
+		case fault.Of(err) != nil:
+			s.evict(room, m, err)
+		default: // the store can't say now
+			time.AfterFunc(recheckAgain, func() { poke(s.check) })
 		}
-		s.leave(room)
-		s.out.post(&pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Evicted{Evicted: &pb.Evicted{Room: string(room), Error: fault.Proto(err)}}})
+	}
+}
+
+// evict puts the session out of a room and tells it why.
+func (s *Session) evict(room event.Room, m *membership, why error) {
+	if s.leave(room, m) {
+		s.out.post(&pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Evicted{Evicted: &pb.Evicted{Room: string(room), Error: fault.Proto(why)}}})
 	}
 }
 
 // follow brings the session into the rooms of the running runs of the projects
-// it follows, from their beginning, and out of those that ended.
+// it follows, and out of those that ended.
 func (s *Session) follow(ctx context.Context) {
-	s.mu.Lock()
-	var projects []event.Room
-	for room, m := range s.rooms {
-		if m.follow {
-			projects = append(projects, room)
-		}
-	}
-	s.mu.Unlock()
 	running := map[event.Room]bool{}
-	for _, project := range projects {
+	for project := range s.in(func(m *membership) bool { return m.follow }) {
 		var runs []*pb.Run
 		err := s.srv.deps.Store.View(ctx, func(r store.Reader) (err error) {
 			runs, err = r.RunningRuns(project.ID())
@@ -276,47 +316,46 @@ func (s *Session) follow(ctx context.Context) {
 			running[event.RunRoom(run.Id)] = true
 		}
 	}
+	in := s.in(func(*membership) bool { return true })
 	for room := range running {
-		s.joinFollowed(ctx, room)
+		if in[room] == nil {
+			// One at a time: the answer is large, and is sent before the next.
+			if s.joinFollowed(ctx, room) {
+				poke(s.runs)
+			}
+			break
+		}
 	}
 	s.leaveEnded(running)
 }
 
-func (s *Session) joinFollowed(ctx context.Context, room event.Room) {
-	s.mu.Lock()
-	_, in := s.rooms[room]
-	s.mu.Unlock()
-	if in {
-		return
-	}
-	err := s.enter(room, &membership{followed: true})
+// joinFollowed reports whether it brought the session into a room.
+func (s *Session) joinFollowed(ctx context.Context, room event.Room) bool {
+	m := &membership{followed: true}
+	err := s.enter(room, m)
 	if err == nil {
-		err = s.begin(ctx, 0, room, s.srv.deps.Rooms[event.KindRun], nil, false)
-		if err != nil {
-			s.leave(room)
+		if err = s.begin(ctx, 0, room, m, nil); err != nil {
+			s.leave(room, m)
 		}
+	}
+	if errors.Is(err, errLeftRoom) { // the client joined it by itself, or left
+		return true
 	}
 	if err != nil && ctx.Err() == nil {
 		s.fail(0, err)
 	}
+	return err == nil
 }
 
 // leaveEnded leaves followed rooms of ended runs once all of them was queued.
 func (s *Session) leaveEnded(running map[event.Room]bool) {
-	s.mu.Lock()
-	var ended []event.Room
-	for room, m := range s.rooms {
-		if m.followed && !running[room] {
-			ended = append(ended, room)
+	for room, m := range s.in(func(m *membership) bool { return m.followed }) {
+		switch {
+		case running[room]:
+		case !s.out.settled(room):
+			poke(s.runs) // look again after the next frame
+		case s.leave(room, m):
+			s.out.post(&pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Left{Left: &pb.Left{Room: string(room)}}})
 		}
-	}
-	s.mu.Unlock()
-	for _, room := range ended {
-		if !s.out.settled(room) {
-			poke(s.runs) // look again after the next flush
-			continue
-		}
-		s.leave(room)
-		s.out.post(&pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Left{Left: &pb.Left{Room: string(room)}}})
 	}
 }

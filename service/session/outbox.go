@@ -14,7 +14,8 @@ import (
 
 // Bounds of what waits for one client.
 const (
-	maxControl   = 256      // control frames; a client that lets more pile up is ended
+	maxControl   = 256      // control frames; a client that lets more pile up is ended,
+	controlBytes = 8 << 20  // as is one whose second frame and those behind it take more
 	maxLatest    = 1024     // keys of class LATEST; above it the oldest is dropped
 	maxEphemeral = 64       // events that may be lost; above it the oldest is
 	frameBytes   = 32 << 10 // about the size at which a frame is sent rather than filled
@@ -30,8 +31,9 @@ type outbox struct {
 
 	mu        sync.Mutex // guards the rest, and every place in rooms
 	rooms     map[event.Room]*place
-	control   []*pb.SubscribeResponse
-	overflow  bool // control frames were dropped: the session must end
+	control   [][]byte // encoded
+	replies   int      // bytes of control
+	broken    error    // a control frame is missing: the session must end
 	durable   []router.Batch
 	bytes     int
 	latest    map[latestKey]event.Event
@@ -71,36 +73,67 @@ func (o *outbox) signal() {
 
 // post queues a control frame.
 func (o *outbox) post(frame *pb.SubscribeResponse) {
+	b, err := encode(frame)
 	o.mu.Lock()
-	if len(o.control) < maxControl {
-		o.control = append(o.control, frame)
-	} else {
-		o.overflow = true
-	}
+	o.postLocked(b, err)
 	o.mu.Unlock()
 	o.signal()
+}
+
+func encode(frame *pb.SubscribeResponse) ([]byte, error) {
+	b, err := proto.Marshal(frame)
+	if err != nil {
+		return nil, fmt.Errorf("encode a frame: %w", err)
+	}
+	return b, nil
+}
+
+func (o *outbox) postLocked(b []byte, err error) {
+	switch {
+	case o.broken != nil:
+	case err != nil:
+		o.broken = err
+	case len(o.control) >= maxControl, len(o.control) > 0 && o.replies+len(b) > controlBytes:
+		o.broken = errTooSlow
+	default:
+		o.control = append(o.control, b)
+		o.replies += len(b)
+	}
 }
 
 // enter makes a place in a room that waits for the log: until the session has
 // read where the room is, what is published is only noted.
-func (o *outbox) enter(room event.Room) {
+func (o *outbox) enter(room event.Room) *place {
 	o.mu.Lock()
-	o.rooms[room] = &place{behind: true, joining: true}
-	o.mu.Unlock()
+	defer o.mu.Unlock()
+	p := &place{behind: true, joining: true}
+	o.rooms[room] = p
+	return p
 }
 
-// placeAt says where the session is in a room: the log is read from there if
-// more was published since.
-func (o *outbox) placeAt(room event.Room, offset, newest uint64, follow bool) {
-	o.mu.Lock()
-	if p := o.rooms[room]; p != nil {
-		p.queued = offset
-		p.newest = max(p.newest, newest)
-		p.behind = p.newest > offset
-		p.joining, p.follow = false, follow
+// begin queues the frames that tell of a room, and says where the session is in
+// it: the log is read from there if more was published since. It reports false,
+// and does nothing, if the session has left that place meanwhile.
+func (o *outbox) begin(room event.Room, p *place, offset, newest uint64, follow bool, frames ...*pb.SubscribeResponse) bool {
+	encoded := make([][]byte, len(frames))
+	errs := make([]error, len(frames))
+	for i, f := range frames {
+		encoded[i], errs[i] = encode(f)
 	}
-	o.mu.Unlock()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.rooms[room] != p {
+		return false
+	}
+	for i := range frames {
+		o.postLocked(encoded[i], errs[i])
+	}
+	p.queued = offset
+	p.newest = max(p.newest, newest)
+	p.behind = p.newest > offset
+	p.joining, p.follow = false, follow
 	o.signal()
+	return true
 }
 
 // leave drops a room and all that waits of it: nothing of a room is sent after
@@ -186,6 +219,7 @@ func (o *outbox) offerDurableLocked(p *place, b router.Batch) {
 		// read from behind it.
 		p.behind = true
 	default:
+		b.Events = nil // the joined bytes are all that is needed, and all that counts
 		o.durable = append(o.durable, b)
 		o.bytes += len(b.Wire)
 		p.queued = last
@@ -209,18 +243,15 @@ func (o *outbox) offerLatestLocked(ev event.Event) {
 func (o *outbox) take() ([]byte, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.overflow {
-		return nil, errTooSlow
+	if o.broken != nil {
+		return nil, o.broken
 	}
 	if len(o.control) > 0 {
 		frame := o.control[0]
 		o.control[0] = nil
 		o.control = o.control[1:]
-		b, err := proto.Marshal(frame)
-		if err != nil {
-			return nil, fmt.Errorf("encode a frame: %w", err)
-		}
-		return b, nil
+		o.replies -= len(frame)
+		return frame, nil
 	}
 	if len(o.durable) == 1 && len(o.order) == 0 && len(o.ephemeral) == 0 {
 		// One batch and nothing else: it goes as it is, shared with all its readers.
@@ -283,12 +314,12 @@ func (o *outbox) waitsLocked(room event.Room) bool {
 
 // caughtUp moves a room's place to what was read from the log. It reports false
 // if the session is no longer there, so that nothing of it is sent.
-func (o *outbox) caughtUp(room event.Room, offset uint64) bool {
+func (o *outbox) caughtUp(room event.Room, after, offset uint64) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	p := o.rooms[room]
-	if p == nil {
-		return false
+	if p == nil || p.joining || p.queued != after {
+		return false // left, or joined anew at another position
 	}
 	p.queued = offset
 	p.behind = p.newest > offset

@@ -30,7 +30,7 @@ func (s *Session) do(ctx context.Context, req *pb.SubscribeRequest) error {
 	case *pb.SubscribeRequest_Join:
 		return s.join(ctx, req.Id, f.Join)
 	case *pb.SubscribeRequest_Leave:
-		s.leave(event.Room(f.Leave.Room))
+		s.leave(event.Room(f.Leave.Room), nil)
 		s.reply(req.Id, &pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Left{Left: &pb.Left{Room: f.Leave.Room}}})
 		return nil
 	case *pb.SubscribeRequest_Command:

@@ -3,12 +3,17 @@
 //
 // # Concurrency
 //
-// A session has two goroutines. The handler's sends, and is the only one that
+// A session has three goroutines. The sender's sends, and is the only one that
 // does; the receiver's reads one request after the other and carries it out, so
-// a client that sends faster than it is served is slowed down by its own stream.
-// Publishers put events into the outbox and never wait. The handler returns as
-// soon as the client is gone, its time is up, or the server drains; only then
-// does a Recv that is still blocked return, so it does not wait for the receiver.
+// a client that sends faster than it is served is slowed down by its own stream;
+// the handler's waits. Publishers put events into the outbox and never wait. The
+// handler returns as soon as the client is gone, its time is up, or the server
+// drains; only then does a Recv or a Send that is still blocked return, so it
+// waits for neither.
+//
+// Locks are taken in this order: Server.mu, Session.mu, then those of the
+// presence hub, the router, and the outbox. Who is in a room changes under
+// Session.mu in all of them together.
 //
 // # Order
 //
@@ -20,7 +25,11 @@ package session
 import (
 	"cmp"
 	"context"
+	"errors"
+	"fmt"
+	"log/slog"
 	"math/rand/v2"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -48,6 +57,7 @@ type Config struct {
 	MaxRooms          int           // in a session; 100
 	QueueBytes        int           // of durable events waiting in memory for one session; 256 KiB
 	MaxRequestBytes   int           // told to clients; 4 MiB
+	Logger            *slog.Logger  // nil means the default
 }
 
 func (c Config) withDefaults() Config {
@@ -58,6 +68,7 @@ func (c Config) withDefaults() Config {
 	c.MaxRooms = cmp.Or(c.MaxRooms, 100)
 	c.QueueBytes = cmp.Or(c.QueueBytes, 256<<10)
 	c.MaxRequestBytes = cmp.Or(c.MaxRequestBytes, 4<<20)
+	c.Logger = cmp.Or(c.Logger, slog.Default())
 	return c
 }
 
@@ -94,19 +105,25 @@ type Server struct {
 	cfg  Config
 	deps Deps
 
-	mu       sync.Mutex
-	sessions map[string]*Session
+	mu       sync.Mutex // guards the rest
+	sessions map[sessionKey]*Session
 	draining bool
 }
 
+// sessionKey names a session. Ids are shown to everybody in a room, so they are
+// good for their own user only.
+type sessionKey struct{ userID, id string }
+
 // NewServer returns a server without sessions.
 func NewServer(cfg Config, deps Deps) *Server {
-	return &Server{cfg: cfg.withDefaults(), deps: deps, sessions: map[string]*Session{}}
+	return &Server{cfg: cfg.withDefaults(), deps: deps, sessions: map[sessionKey]*Session{}}
 }
 
 // Why sessions end.
 var (
 	errTooSlow    = fault.New(fault.Exhausted, "TOO_SLOW", "too many answers were waiting to be read; read them, and send less at once").After(5 * time.Second)
+	errStalled    = fault.New(fault.Exhausted, "TOO_SLOW", "nothing was read for too long; reconnect and go on where you were").After(5 * time.Second)
+	errLeftRoom   = fault.New(fault.Conflict, "ROOM_LEFT", "the room was left while it was being joined; join it again")
 	errSilent     = fault.New(fault.Unavailable, "HEARTBEAT_TIMEOUT", "nothing was heard for too long; reconnect and send pings")
 	errFenced     = fault.New(fault.Conflict, "SESSION_RESUMED_ELSEWHERE", "a newer stream took this session over")
 	errExpired    = fault.New(fault.Unauthenticated, "TOKEN_EXPIRED", "the token expired; reconnect with a new one")
@@ -138,17 +155,49 @@ func (srv *Server) Serve(stream Stream) error {
 	defer s.close()
 	hello := make(chan error, 1)
 	go s.receive(ctx, hello)
+	done := make(chan error, 1)
+	go func() { done <- s.serve(ctx, hello) }()
+	select {
+	case err = <-done:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err = <-done:
+	case <-time.After(linger):
+		err = context.Cause(ctx)
+	}
+	if errors.Is(err, errLeft) {
+		return nil
+	}
+	return err
+}
+
+// linger is how long a session that has to end waits for the frame that is being
+// sent. A client that reads nothing would keep it for ever otherwise.
+const linger = time.Second
+
+// serve waits for the hello and then sends.
+func (s *Session) serve(ctx context.Context, hello <-chan error) (err error) {
+	defer recovered(&err)
 	select {
 	case err := <-hello:
 		if err != nil {
 			return err
 		}
-	case <-time.After(srv.cfg.HelloTimeout):
+	case <-time.After(s.srv.cfg.HelloTimeout):
 		return errHelloLate
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 	return s.send(ctx)
+}
+
+// recovered turns a panic into an error. It must be deferred.
+func recovered(err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("panic in a session: %v\n%s", p, debug.Stack())
+	}
 }
 
 // add gives a session its id, and ends the stream that had it before.
@@ -161,10 +210,8 @@ func (srv *Server) add(s *Session, id string) error {
 	if s.isClosed() { // the hello came just too late
 		return errHelloLate
 	}
-	old := srv.sessions[id]
-	if old != nil && old.userID() != s.userID() {
-		return fault.Field("session_id", "is not a session of yours; leave it empty for a new one")
-	}
+	key := sessionKey{s.userID(), id}
+	old := srv.sessions[key]
 	if old == nil && len(srv.sessions) >= srv.cfg.MaxSessions {
 		return errFull
 	}
@@ -172,20 +219,37 @@ func (srv *Server) add(s *Session, id string) error {
 		old.end(errFenced)
 	}
 	s.id = id
-	srv.sessions[id] = s
+	srv.sessions[key] = s
 	return nil
 }
 
-// remove forgets a session. It reports false if a newer stream took it over, or
-// if it never began.
-func (srv *Server) remove(s *Session) bool {
+// remove forgets a session whose stream has ended in some rooms. It keeps its
+// place there for a while, unless a newer stream of it is in the room by now.
+func (srv *Server) remove(s *Session, rooms map[event.Room]*membership) {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
-	if srv.sessions[s.id] != s {
-		return false
+	key := sessionKey{s.userID(), s.id}
+	newest := srv.sessions[key]
+	for room := range rooms {
+		if newest != nil && newest != s {
+			newest.loseUnlessIn(room)
+		} else {
+			srv.deps.Presence.Lose(room, key.userID, key.id)
+		}
 	}
-	delete(srv.sessions, s.id)
-	return true
+	if newest == s {
+		delete(srv.sessions, key)
+	}
+}
+
+// loseUnlessIn marks the session as lost in a room that an older stream of it was
+// in and this one is not.
+func (s *Session) loseUnlessIn(room event.Room) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if m := s.rooms[room]; m == nil || m.followed {
+		s.srv.deps.Presence.Lose(room, s.caller.User.Id, s.id)
+	}
 }
 
 // each calls fn for every session.

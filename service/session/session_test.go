@@ -240,7 +240,7 @@ func TestWhoIsRemovedIsPutOutAndHearsNoMore(t *testing.T) {
 			t.Errorf("the room still shows %v", people)
 		}
 		c.ask(&pb.JoinRoom{Room: room, Position: &pb.Position{Epoch: st.Store.Epoch()}})
-		if e := c.next().GetError(); e.GetReason() != "ACCESS_DENIED" {
+		if e := c.answer().GetError(); e.GetReason() != "ACCESS_DENIED" {
 			t.Errorf("a resume was answered with %v, want ACCESS_DENIED", e)
 		}
 	})
@@ -314,10 +314,17 @@ func TestANewerStreamTakesASessionOverAtOnce(t *testing.T) {
 		if people, _ := st.presence.Room(event.Room(room)); len(people) != 1 || people[0].State != pb.PresenceState_PRESENCE_STATE_ONLINE {
 			t.Errorf("the room shows %v, want the tester online", people)
 		}
+		// Everybody in the room has seen the id. It is good for its own user only.
 		thief := st.connect(scene.Manager)
-		thief.in <- &pb.SubscribeRequest{Frame: &pb.SubscribeRequest_Hello{Hello: &pb.Hello{SessionId: id}}}
-		if err := thief.ended(); fault.Of(err) == nil {
+		thief.hello(id)
+		thief.join(&pb.JoinRoom{Room: room})
+		if n := st.server.Count(); n != 2 {
+			t.Errorf("there are %d sessions, want that of the tester and that of the manager", n)
+		}
+		select {
+		case err := <-fresh.done:
 			t.Errorf("another user's session was taken: %v", err)
+		default:
 		}
 	})
 }
@@ -347,11 +354,11 @@ func TestTheServerAndASessionHaveAsManyAsTheyMay(t *testing.T) {
 		c.hello("")
 		c.join(&pb.JoinRoom{Room: room})
 		c.ask(&pb.JoinRoom{Room: "user:" + scene.Tester})
-		if e := c.next().GetError(); e.GetReason() != "TOO_MANY_ROOMS" {
+		if e := c.answer().GetError(); e.GetReason() != "TOO_MANY_ROOMS" {
 			t.Errorf("a second room was answered with %v", e)
 		}
 		c.in <- &pb.SubscribeRequest{Frame: &pb.SubscribeRequest_Leave{Leave: &pb.LeaveRoom{Room: room}}}
-		if f := c.next(); f.GetLeft().GetRoom() != room {
+		if f := c.answer(); f.GetLeft().GetRoom() != room {
 			t.Errorf("leaving was answered with %v", f)
 		}
 		if j := c.join(&pb.JoinRoom{Room: "user:" + scene.Tester}); j.GetUser() == nil {

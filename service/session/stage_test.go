@@ -2,7 +2,10 @@ package session_test
 
 import (
 	"context"
+	"errors"
 	"io"
+	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -34,6 +37,22 @@ type stage struct {
 	presence *presence.Hub
 	runs     *run.Service
 	projects *project.Service
+	logged   strings.Builder
+	entering func(user string) // called when a user's right to be in the project's room was looked at
+}
+
+// gate is a source of rooms that tells of the rights it looks at.
+type gate struct {
+	session.RoomSource
+	st *stage
+}
+
+func (g gate) Enter(r store.Reader, userID string, room event.Room) (event.Room, error) {
+	room, err := g.RoomSource.Enter(r, userID, room)
+	if g.st.entering != nil {
+		g.st.entering(userID)
+	}
+	return room, err
 }
 
 // onStage runs a test in a bubble, where time is the test's own.
@@ -45,10 +64,11 @@ func onStage(t *testing.T, cfg session.Config, fn func(*testing.T, *stage)) {
 		st.Scene = scene.Listening(t, rt.Publish)
 		st.runs = run.New(st.Store, run.Config{})
 		st.projects = project.New(st.Store, time.Now)
+		cfg.Logger = slog.New(slog.NewTextHandler(&st.logged, nil))
 		st.server = session.NewServer(cfg, session.Deps{
 			Store: st.Store, Router: rt, Presence: st.presence,
 			Rooms: map[event.Kind]session.RoomSource{
-				event.KindProject: project.NewRoom(func(string) string { return "" }),
+				event.KindProject: gate{project.NewRoom(func(string) string { return "" }), st},
 				event.KindUser:    notification.Room{},
 				event.KindRun:     run.Room{Service: st.runs},
 			},
@@ -65,6 +85,12 @@ func onStage(t *testing.T, cfg session.Config, fn func(*testing.T, *stage)) {
 type commands struct{ runs *run.Service }
 
 func (c commands) Do(ctx context.Context, cmd *pb.Command) (*pb.CommandResult, error) {
+	switch cmd.RequestId {
+	case "panic":
+		panic("a command that panics")
+	case "break":
+		return nil, errors.New("the disk is full")
+	}
 	resp, err := c.runs.StartRun(ctx, cmd.GetStartRun())
 	if err != nil {
 		return nil, err
@@ -167,6 +193,16 @@ func (c *client) next() *pb.SubscribeResponse {
 		c.st.t.Fatal("nothing came")
 	}
 	return nil
+}
+
+// answer returns the next frame that is more than events.
+func (c *client) answer() *pb.SubscribeResponse {
+	c.st.t.Helper()
+	for {
+		if frame := c.next(); frame.Frame != nil {
+			return frame
+		}
+	}
 }
 
 // quiet makes sure that nothing waits for the client but news of who is there.

@@ -1,0 +1,284 @@
+package session_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
+	"github.com/tcmanager/tcmanager/service/event"
+	"github.com/tcmanager/tcmanager/service/fault"
+	"github.com/tcmanager/tcmanager/service/scene"
+	"github.com/tcmanager/tcmanager/service/session"
+	"github.com/tcmanager/tcmanager/service/store"
+)
+
+// present returns who is in the project's room.
+func (st *stage) present() string {
+	people, _ := st.presence.Room(event.Room(room))
+	var out []string
+	for _, p := range people {
+		out = append(out, p.User.Id+" "+p.State.String()[len("PRESENCE_STATE_"):])
+	}
+	return strings.Join(out, ", ")
+}
+
+func (c *client) command(requestID string, start *pb.StartRunRequest) {
+	c.in <- &pb.SubscribeRequest{Id: 5, Frame: &pb.SubscribeRequest_Command{Command: &pb.Command{
+		RequestId: requestID, Command: &pb.Command_StartRun{StartRun: start},
+	}}}
+}
+
+func (c *client) ping() {
+	c.in <- &pb.SubscribeRequest{Id: 9, Frame: &pb.SubscribeRequest_Ping{Ping: &pb.Ping{}}}
+}
+
+func TestASessionThatIsTakenOverIsNotLeftBehindInOtherRooms(t *testing.T) {
+	onStage(t, session.Config{}, func(t *testing.T, st *stage) {
+		old := st.connect(scene.Tester)
+		id := old.hello("").SessionId
+		old.join(&pb.JoinRoom{Room: room})
+		fresh := st.connect(scene.Tester)
+		fresh.hello(id)
+		if err := old.ended(); !fault.IsReason(err, "SESSION_RESUMED_ELSEWHERE") {
+			t.Errorf("the older stream ended with %v", err)
+		}
+		fresh.join(&pb.JoinRoom{Room: "user:" + scene.Tester}) // and not the project's room
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if got := st.present(); got != "" {
+			t.Errorf("the room shows %s, want nobody", got)
+		}
+	})
+}
+
+func TestAClientThatLeavesWhileItJoinsIsNotLeftBehind(t *testing.T) {
+	onStage(t, session.Config{}, func(t *testing.T, st *stage) {
+		reached, release := make(chan bool), make(chan bool)
+		looks := 0
+		st.entering = func(string) {
+			if looks++; looks == 2 { // the second look is in the snapshot
+				reached <- true
+				<-release
+			}
+		}
+		c := st.connect(scene.Tester)
+		c.hello("")
+		c.ask(&pb.JoinRoom{Room: room})
+		<-reached
+		c.cancel()
+		<-c.done
+		release <- true
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if got := st.present(); got != "" {
+			t.Errorf("the room shows %s, want nobody", got)
+		}
+	})
+}
+
+func TestARightThatIsLostWhileARoomIsJoinedIsNoJoin(t *testing.T) {
+	onStage(t, session.Config{}, func(t *testing.T, st *stage) {
+		reached, release := make(chan bool), make(chan bool)
+		looks := 0
+		st.entering = func(string) {
+			if looks++; looks == 2 {
+				reached <- true
+				<-release
+			}
+		}
+		c := st.connect(scene.Tester)
+		c.hello("")
+		c.ask(&pb.JoinRoom{Room: room})
+		<-reached // its snapshot still shows the right
+		st.Update(func(tx store.Tx) error { return tx.DeleteMember(scene.ProjectID, scene.Tester) })
+		st.server.Recheck(scene.Tester)
+		for c.next().GetEvicted() == nil {
+		}
+		release <- true
+		frame := c.answer()
+		if frame.GetError().GetReason() != "ROOM_LEFT" || frame.ReplyTo != 2 {
+			t.Errorf("the join was answered with %v, want ROOM_LEFT", frame)
+		}
+		st.say(2)
+		c.quiet()
+	})
+}
+
+func TestARightThatIsLostStopsALongLog(t *testing.T) {
+	onStage(t, session.Config{QueueBytes: 4 << 10}, func(t *testing.T, st *stage) {
+		c := st.connect(scene.Tester)
+		c.hello("")
+		c.join(&pb.JoinRoom{Room: room})
+		st.say(5000)
+		synctest.Wait()
+		st.Update(func(tx store.Tx) error { return tx.DeleteMember(scene.ProjectID, scene.Tester) })
+		st.server.Recheck(scene.Tester)
+		for frames := 0; ; frames++ {
+			frame := c.next()
+			if frame.GetEvicted() != nil {
+				break
+			}
+			if frames > 1 {
+				t.Fatalf("after the right was lost came frame %d, with %d events", frames+1, len(frame.Events))
+			}
+		}
+		c.quiet()
+	})
+}
+
+func TestAClientThatReadsNothingIsLetGo(t *testing.T) {
+	onStage(t, session.Config{}, func(t *testing.T, st *stage) {
+		c := st.connect(scene.Tester)
+		c.hello("")
+		c.join(&pb.JoinRoom{Room: room})
+		st.say(100)
+		start := time.Now()
+		for range 10 { // it is alive, and sends
+			select {
+			case err := <-c.done:
+				if !fault.IsReason(err, "TOO_SLOW") {
+					t.Errorf("the stream ended with %v", err)
+				}
+				if d := time.Since(start); d > 70*time.Second {
+					t.Errorf("it ended after %v", d)
+				}
+				synctest.Wait()
+				if n := st.server.Count(); n != 0 {
+					t.Errorf("%d sessions are left", n)
+				}
+				time.Sleep(10 * time.Second)
+				if got := st.present(); got != "" {
+					t.Errorf("the room shows %s, want nobody", got)
+				}
+				return
+			case <-time.After(20 * time.Second):
+				c.ping()
+			}
+		}
+		t.Error("a client that reads nothing was kept")
+	})
+}
+
+func TestAClientThatReadsSlowlyIsKept(t *testing.T) {
+	onStage(t, session.Config{}, func(t *testing.T, st *stage) {
+		c := st.connect(scene.Tester)
+		c.hello("")
+		c.join(&pb.JoinRoom{Room: room})
+		for range 10 {
+			st.say(1)
+			time.Sleep(50 * time.Second)
+			c.ping()
+			for events, pong := 0, false; events == 0 || !pong; {
+				frame := c.next()
+				pong = pong || frame.GetPong() != nil
+				for _, ev := range frame.Events {
+					if ev.Offset > 0 {
+						events++
+					}
+				}
+			}
+		}
+	})
+}
+
+func TestAPanicEndsOneSessionOnly(t *testing.T) {
+	onStage(t, session.Config{}, func(t *testing.T, st *stage) {
+		other := st.connect(scene.Viewer)
+		other.hello("")
+		other.join(&pb.JoinRoom{Room: room})
+		c := st.connect(scene.Tester)
+		c.hello("")
+		c.join(&pb.JoinRoom{Room: room})
+		c.command("panic", &pb.StartRunRequest{Project: scene.Key})
+		if err := c.ended(); err == nil || fault.Of(err) != nil || !strings.Contains(err.Error(), "a command that panics") {
+			t.Errorf("the session ended with %v, want an internal error that says what panicked", err)
+		}
+		st.say(1)
+		other.durable(1)
+	})
+}
+
+func TestWhatAClientCanNotActOnIsLoggedAndNotTold(t *testing.T) {
+	onStage(t, session.Config{}, func(t *testing.T, st *stage) {
+		c := st.connect(scene.Tester)
+		c.hello("")
+		c.command("break", &pb.StartRunRequest{Project: scene.Key})
+		if e := c.answer().GetError(); e.GetReason() != "INTERNAL" || strings.Contains(e.Message, "disk") {
+			t.Errorf("answered with %v", e)
+		}
+		if !strings.Contains(st.logged.String(), "the disk is full") {
+			t.Errorf("the log has %q", st.logged.String())
+		}
+	})
+}
+
+func TestWhoLeavesAProjectNoLongerFollowsItsRuns(t *testing.T) {
+	for name, req := range map[string]*pb.SubscribeRequest{
+		"by leaving":              {Frame: &pb.SubscribeRequest_Leave{Leave: &pb.LeaveRoom{Room: room}}},
+		"by asking for less":      {Frame: &pb.SubscribeRequest_Join{Join: &pb.JoinRoom{Room: room}}},
+		"by asking for a summary": {Frame: &pb.SubscribeRequest_Join{Join: &pb.JoinRoom{Room: room, Detail: pb.Detail_DETAIL_SUMMARY}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onStage(t, session.Config{}, func(t *testing.T, st *stage) {
+				const n = 5
+				rooms := map[string]bool{}
+				for i := range n {
+					resp, err := st.runs.StartRun(st.As(scene.Tester), &pb.StartRunRequest{Project: scene.Key, RunKey: fmt.Sprint(i)})
+					if err != nil {
+						t.Fatal(err)
+					}
+					rooms[string(event.RunRoom(resp.Run.Id))] = true
+				}
+				c := st.connect(scene.Viewer)
+				c.hello("")
+				c.join(&pb.JoinRoom{Room: room, Detail: pb.Detail_DETAIL_ALL})
+				for joined := 0; joined < n; {
+					if r := c.next().GetJoined().GetRoom(); rooms[r] {
+						joined++
+					}
+				}
+				c.in <- req
+				for left := 0; left < n; {
+					if r := c.next().GetLeft().GetRoom(); rooms[r] {
+						left++
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestARunThatOneJoinedByOneselfStaysWhenItEnds(t *testing.T) {
+	onStage(t, session.Config{}, func(t *testing.T, st *stage) {
+		resp, err := st.runs.StartRun(st.As(scene.Tester), &pb.StartRunRequest{Project: scene.Key})
+		if err != nil {
+			t.Fatal(err)
+		}
+		runRoom := string(event.RunRoom(resp.Run.Id))
+		c := st.connect(scene.Viewer)
+		c.hello("")
+		c.join(&pb.JoinRoom{Room: room, Detail: pb.Detail_DETAIL_ALL})
+		for c.next().GetJoined().GetRoom() != runRoom {
+		}
+		c.join(&pb.JoinRoom{Room: runRoom})
+		if _, err := st.runs.FinishRun(st.As(scene.Tester), &pb.FinishRunRequest{RunId: resp.Run.Id}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		c.ping()
+		for ended, pong := false, false; !ended || !pong; {
+			frame := c.next()
+			if frame.GetLeft() != nil {
+				t.Fatal("the room was left for the client")
+			}
+			pong = pong || frame.GetPong() != nil
+			for _, ev := range frame.Events {
+				ended = ended || ev.Room == runRoom && ev.GetRunChanged().GetChange() == pb.RunChange_RUN_CHANGE_ENDED
+			}
+		}
+	})
+}
