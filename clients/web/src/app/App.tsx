@@ -1,7 +1,7 @@
 import { Code } from "@connectrpc/connect";
 import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
 import type { TcmClient } from "@tcmanager/client";
-import { useEffect, useMemo, useState, useSyncExternalStore } from "react";
+import { useEffect, useMemo, useRef, useState, useSyncExternalStore } from "react";
 import { ClientProvider, useSelected } from "../live/client";
 import { Pages } from "../pages/Pages";
 import { SignInPage } from "../pages/signin/SignInPage";
@@ -33,6 +33,7 @@ function SignedInApp({ who, onEnd }: { readonly who: SignedIn; readonly onEnd: (
     <ClientProvider client={client}>
       <QueryClientProvider client={queries}>
         <EndOfSignIn client={client} onEnd={onEnd} />
+        <ReadAgain client={client} queries={queries} />
         <Shell onSignOut={() => onEnd("")}>
           <Pages />
         </Shell>
@@ -56,5 +57,18 @@ function EndOfSignIn({
   useEffect(() => {
     if (refused) onEnd("Your sign-in is no longer accepted. Please sign in again.");
   }, [refused, onEnd]);
+  return null;
+}
+
+/** Reads again what was read by calls when the connection is back: meanwhile it failed, or got old. */
+function ReadAgain({ client, queries }: { readonly client: TcmClient; readonly queries: QueryClient }) {
+  const live = useSelected(client.connection, ({ state }) => state === "live");
+  const wasLive = useRef(false);
+  useEffect(() => {
+    if (!live) return;
+    const again = wasLive.current;
+    wasLive.current = true;
+    void queries.invalidateQueries({ predicate: ({ state }) => again || state.status === "error" });
+  }, [live, queries]);
   return null;
 }

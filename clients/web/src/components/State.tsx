@@ -1,3 +1,4 @@
+import { Code } from "@connectrpc/connect";
 import { Button } from "@mantine/core";
 import { toTcmError } from "@tcmanager/client";
 import type { ReactNode } from "react";
@@ -57,10 +58,16 @@ export function Failing({ title, error, onRetry, actions, compact = false }: Fai
   );
 }
 
+/** What browsers say when a request did not get through; each has its own words and no code. */
+const unreachable = /failed to fetch|networkerror|load failed|network error/i;
+
 /** messageOf is an error as a sentence for people. */
 export function messageOf(error: unknown): string {
   if (error === undefined) return "";
-  const { message, violations } = toTcmError(error);
+  const { code, message, violations } = toTcmError(error);
+  if (code === Code.Unavailable || unreachable.test(message)) {
+    return "The server can't be reached. Check that it runs, and that you are online.";
+  }
   const rules = violations.map(({ field, description }) => `${field}: ${description}`).join("; ");
   const text = rules === "" ? message : rules;
   const sentence = text.charAt(0).toUpperCase() + text.slice(1);

@@ -29,7 +29,7 @@ export function Avatar({ userId, name, state = "online", small = false }: Avatar
       style={{ "--person": personColor(userId) }}
       aria-hidden="true"
     >
-      {initials(name)}
+      {name === "" ? "" : initials(name)}
     </span>
   );
 }

@@ -8,19 +8,23 @@ import styles from "./Shell.module.css";
 export function UserMenu({ onSignOut }: { readonly onSignOut: () => void }) {
   const { connection } = useClient();
   const user = useSelected(connection, (snapshot) => snapshot.user);
-  const name = user?.name ?? "Signed in";
+  const name = user?.name ?? "";
   return (
     <Popover position="bottom-end" width={230} trapFocus returnFocus>
       <Popover.Target>
         <button type="button" className={styles.user} data-testid={testids.userMenu} data-user={user?.id}>
-          <Avatar userId={user?.id ?? ""} name={name} />
-          <span className="visually-hidden">Account: {name}</span>
+          <Avatar
+            userId={user?.id ?? ""}
+            name={name}
+            state={user === undefined ? "reconnecting" : "online"}
+          />
+          <span className="visually-hidden">Account: {name || "signed in"}</span>
         </button>
       </Popover.Target>
       <Popover.Dropdown p={14} aria-label="Account">
         <div className={styles.account}>
           <div>
-            <b>{name}</b>
+            <b>{name || "Signed in"}</b>
             {user !== undefined && user.email !== "" && <p>{user.email}</p>}
           </div>
           <Button variant="default" onClick={onSignOut} fullWidth>

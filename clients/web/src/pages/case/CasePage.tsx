@@ -35,8 +35,22 @@ export function CasePage({ id }: { readonly id: string }) {
       />
     );
   }
-  if (testCase === undefined) return <Loading label="Loading the test case" lines={8} />;
+  if (testCase === undefined) return <CaseLoading />;
   return <Editor store={store} snapshot={snapshot} testCase={testCase} />;
+}
+
+/** A test case that is still being read, in the shape it will have. */
+function CaseLoading() {
+  return (
+    <div className={styles.page}>
+      <Panel title="Test case">
+        <Loading label="Loading the test case" lines={8} />
+      </Panel>
+      <Panel title="Properties">
+        <Loading label="Loading properties" />
+      </Panel>
+    </div>
+  );
 }
 
 /** What every part of the editor works on. */

@@ -8,7 +8,7 @@ import { useNow } from "../../live/now";
 import { Link } from "../../router/Link";
 import { formatRoute } from "../../router/route";
 import { ProgressBar } from "../../run/ProgressBar";
-import { clockOf, isLive, lookOfRun, type Progress, progressOf } from "../../run/state";
+import { clockOf, isLive, lookOfRun, lostSince, type Progress, progressOf } from "../../run/state";
 import { StatusIcon } from "../../status/StatusIcon";
 import { testids } from "../../testids";
 import styles from "./Project.module.css";
@@ -81,6 +81,11 @@ function RunMeta({ run }: { readonly run: Run }) {
         </span>
       )}
       {run.startedBy !== undefined && <span>{run.startedBy.name}</span>}
+      {isLive(run) && lostSince(run.shards) !== undefined && (
+        <span className={styles.lost}>
+          <Icon name="offline" size={13} /> runner lost
+        </span>
+      )}
     </div>
   );
 }

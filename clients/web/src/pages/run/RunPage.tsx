@@ -1,6 +1,7 @@
 import { useQuery } from "@tanstack/react-query";
 import type { RunSnapshot, RunStore } from "@tcmanager/client";
 import type { Run } from "@tcmanager/gen/tcmanager/v1/execution_pb";
+import { Panel } from "../../components/Panel";
 import { Failing, Loading } from "../../components/State";
 import { useDocumentTitle } from "../../components/useDocumentTitle";
 import { useClient, useRoom, useSnapshot } from "../../live/client";
@@ -14,6 +15,7 @@ import styles from "./Run.module.css";
 import { RunHeader } from "./RunHeader";
 import { RunningNow } from "./RunningNow";
 import { TestTree } from "./TestTree";
+import treeStyles from "./Tree.module.css";
 import { useRunTree } from "./useRunTree";
 import { type RunViewState, useRunView } from "./useRunView";
 
@@ -36,8 +38,24 @@ export function RunPage({ id }: { readonly id: string }) {
       />
     );
   }
-  if (run === undefined) return <Loading label="Loading the run" lines={8} />;
+  if (run === undefined) return <RunLoading />;
   return <LoadedRun store={store} snapshot={snapshot} run={run} />;
+}
+
+/** A run that is still being read, in the shape it will have. */
+function RunLoading() {
+  return (
+    <div className={styles.page}>
+      <div className={styles.header}>
+        <Loading label="Loading the run" lines={3} />
+      </div>
+      <div className={styles.body}>
+        <Panel title="Tests" className={treeStyles.panel}>
+          <Loading label="Loading tests" lines={8} />
+        </Panel>
+      </div>
+    </div>
+  );
 }
 
 interface LoadedRunProps {

@@ -50,7 +50,7 @@ export function SignInPage({ notice }: { readonly notice: string }) {
           {info.kind === "loading" && <Loading label="Asking the server how to sign in" />}
           {info.kind === "failed" && (
             <Failing
-              title="The server can't be reached"
+              title="Signing in is not possible now"
               error={info.error}
               onRetry={() => setAttempt(attempt + 1)}
             />
