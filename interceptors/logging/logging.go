@@ -33,10 +33,24 @@ func Unary(log *slog.Logger) grpc.UnaryServerInterceptor {
 	return logging.UnaryServerInterceptor(logger(log), options()...)
 }
 
-// Stream logs streams when they end.
+// Stream logs streams when they end. Messages pass it by: the library would look
+// at the clock twice for each of them, for lines that we don't write.
 func Stream(log *slog.Logger) grpc.StreamServerInterceptor {
-	return logging.StreamServerInterceptor(logger(log), options()...)
+	intercept := logging.StreamServerInterceptor(logger(log), options()...)
+	return func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+		return intercept(srv, ss, info, func(srv any, logged grpc.ServerStream) error {
+			return handler(srv, &stream{ServerStream: ss, ctx: logged.Context()})
+		})
+	}
 }
+
+// stream is a stream with the context that carries the fields of its line.
+type stream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (s *stream) Context() context.Context { return s.ctx }
 
 // Add puts a field into the line of the call that ctx belongs to. It may only be
 // called by interceptors, before the handler runs.

@@ -258,12 +258,25 @@ func TestAPeerThatHasGoneSilentIsNoticed(t *testing.T) {
 func TestPongsKeepAQuietPeerConnected(t *testing.T) {
 	// The shortest interval between pings is a second.
 	r := start(t, echo, func(c *Config) { c.PingInterval, c.IdleTimeout = time.Second, 1800*time.Millisecond })
-	c := r.open(t)
-	ctx := c.conn.CloseRead(t.Context()) // reads, and so answers pings
-	select {
-	case <-ctx.Done():
-		t.Error("closed")
-	case <-time.After(4 * time.Second): // more than two times the deadline
+	pinged := make(chan struct{}, 10)
+	conn, _, err := websocket.Dial(t.Context(), "ws://"+r.addr+subscribePath, &websocket.DialOptions{
+		HTTPClient: r.client, Subprotocols: []string{"grpc-websockets"}, HTTPHeader: http.Header{"Origin": {origin}},
+		OnPingReceived: func(context.Context, []byte) bool { pinged <- struct{}{}; return true }, // and answer it
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.CloseNow() }()
+	if err := conn.Write(t.Context(), websocket.MessageBinary, []byte(headerBlockOK)); err != nil {
+		t.Fatal(err)
+	}
+	ctx := conn.CloseRead(t.Context())
+	for range 3 { // the third comes later than the deadline without the first two
+		select {
+		case <-pinged:
+		case <-ctx.Done():
+			t.Fatal("closed")
+		}
 	}
 }
 
