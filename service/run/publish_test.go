@@ -515,6 +515,32 @@ func TestDrainSendsRunnersAwayAndLosesNothing(t *testing.T) {
 	})
 }
 
+func TestADrainWhileTheStoreIsBusySendsRunnersAwayToo(t *testing.T) {
+	onStage(t, Config{}, func(t *testing.T, st *stage) {
+		r := st.connect(scene.Bot)
+		id := r.hello(&pb.PublishHello{RunKey: "k"}).Run.Id
+		busy, free := make(chan bool), make(chan bool)
+		go func() {
+			if err := st.Store.Update(t.Context(), func(store.Tx) error { busy <- true; <-free; return nil }); err != nil {
+				t.Error(err)
+			}
+		}()
+		<-busy
+		r.publish(testOf("A", passed))
+		synctest.Wait() // it waits for the store
+		st.runs.Drain()
+		if r.answer().GetGoingAway() == nil {
+			t.Error("the runner was not told to come back")
+		}
+		free <- true
+		if err := r.ended(); !fault.IsReason(err, "GOING_AWAY") {
+			t.Errorf("the stream ended with %v", err)
+		}
+		st.wantRows(id)
+		st.wantShard(id, "main", shardDisconnected)
+	})
+}
+
 func TestARunnerThatNeverReadsIsLetGo(t *testing.T) {
 	onStage(t, Config{}, func(t *testing.T, st *stage) {
 		st.sweeping()
