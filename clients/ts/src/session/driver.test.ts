@@ -236,6 +236,22 @@ describe("a session", () => {
     expect(second.offsets).toEqual([2]);
   });
 
+  test("leaves a room that was given up before the answer came, and joins it again when wanted again", async () => {
+    const { server, session, live } = setup();
+    const { room, report } = makeRun(server);
+    session.start();
+    await live();
+    session.join(room, { listener: () => {} }).leave();
+    await expect.poll(() => requests(server, "leave").length).toBe(1);
+    await expect.poll(() => server.room(room).sessions.size).toBe(0);
+    const heard = new Heard();
+    session.join(room, { listener: () => {} }).leave();
+    session.join(room, { listener: heard.listener });
+    await expect.poll(() => heard.kinds).toEqual(["joined"]);
+    report();
+    await expect.poll(() => heard.offsets).toEqual([2]);
+  });
+
   test("hears a project that was asked for by its key", async () => {
     const { server, session, live } = setup();
     const project = server.world.addProject("demo");

@@ -321,10 +321,15 @@ export class SessionDriver implements Session {
     }
   }
 
+  /** Leaves a room on the server, unless it is wanted under another name, or again. */
+  #sendLeave(canonical: string): void {
+    const wanted = this.#rooms.all().some((room) => room.canonical === canonical);
+    if (!wanted) this.#stream?.send({ case: "leave", value: { room: canonical } });
+  }
+
   #leave(room: Room): void {
     this.#rooms.remove(room);
-    const shared = this.#rooms.named(room.canonical).length > 0;
-    if (!shared) this.#stream?.send({ case: "leave", value: { room: room.canonical } });
+    if (room.joined) this.#sendLeave(room.canonical);
     this.#lag.delete(room.canonical);
     this.#settle();
   }
@@ -399,8 +404,9 @@ export class SessionDriver implements Session {
   #joined(asked: Asked | undefined, joined: Joined): void {
     this.#lag.delete(joined.room);
     if (asked?.kind === "join") {
-      // The room may have been left while the answer was on its way.
       if (this.#rooms.get(asked.room.name) === asked.room) this.#rooms.joined(asked.room, joined);
+      // The room was left while the answer, which tells its name, was on its way.
+      else this.#sendLeave(joined.room);
       return;
     }
     for (const room of this.#rooms.named(joined.room)) this.#rooms.joined(room, joined);

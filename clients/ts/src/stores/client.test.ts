@@ -131,6 +131,18 @@ describe("a run's store", () => {
     expect(store.getSnapshot().error?.code).toBe(Code.PermissionDenied);
   });
 
+  test("that failed is asked for again by who opens it anew", async () => {
+    const server = new FakeServer();
+    const { client } = connect(server);
+    const first = client.openRun("01900000-0000-7000-8000-000000000002");
+    await expect.poll(() => first.getSnapshot().state).toBe("failed");
+    const run = server.world.addRun({ project: "demo" });
+    expect(`testrun:${run.id}`).toBe(first.room);
+    const second = client.openRun(run.id);
+    await expect.poll(() => second.getSnapshot().state).toBe("live");
+    expect(first.getSnapshot().state).toBe("failed");
+  });
+
   test("is shared, and leaves its room a while after the last holder closed it", async () => {
     const server = new FakeServer();
     const run = server.world.addRun({ project: "demo", tests: 3 });

@@ -98,7 +98,7 @@ export interface TcmClient {
   readonly notifications: Client<typeof NotificationService>;
   /** Opens a run by id. Stores of one room are shared; each holder closes its own. */
   openRun(id: string): RunStore;
-  /** Opens a project by id or key. */
+  /** Opens a project by id or key. While it is shared, the first holder's detail counts. */
   openProject(idOrKey: string, options?: { readonly detail?: Detail }): ProjectStore;
   /** Opens a test case by id. */
   openTestCase(id: string): TestCaseStore;

@@ -48,10 +48,11 @@ export class ClientRooms {
 
   constructor(context: RoomsContext) {
     this.#context = context;
-    this.#runs = new SharedStores(context.environment);
-    this.#projects = new SharedStores(context.environment);
-    this.#testCases = new SharedStores(context.environment);
-    this.#users = new SharedStores(context.environment);
+    const { environment } = context;
+    this.#runs = new SharedStores<RunCore>(environment, hasFailed);
+    this.#projects = new SharedStores<ProjectCore>(environment, hasFailed);
+    this.#testCases = new SharedStores<TestCaseCore>(environment, hasFailed);
+    this.#users = new SharedStores<UserCore>(environment, hasFailed);
   }
 
   openRun(id: string): RunStore {
@@ -163,6 +164,11 @@ export class ClientRooms {
       await this.#context.session.command({ case: "markNotificationsRead", value });
     }
   }
+}
+
+/** A room that was refused is not asked for again by itself; who opens it anew may have the right by now. */
+function hasFailed(core: { readonly getSnapshot: () => RoomSnapshot }): boolean {
+  return core.getSnapshot().state === "failed";
 }
 
 /** What the stores of all rooms have. */

@@ -13,12 +13,16 @@ interface Shared<T> {
 export class SharedStores<T extends { stop(): void }> {
   readonly #byName = new Map<string, Shared<T>>();
 
-  constructor(readonly environment: Environment) {}
+  /** isSpent says that a store is of no use to who opens it now: the next one gets another. */
+  constructor(
+    readonly environment: Environment,
+    readonly isSpent: (value: T) => boolean,
+  ) {}
 
   /** Returns the store of name, made if there is none, and the function that gives it back. */
   open(name: string, make: () => T): { readonly value: T; readonly close: () => void } {
     let shared = this.#byName.get(name);
-    if (shared === undefined) {
+    if (shared === undefined || this.isSpent(shared.value)) {
       shared = { value: make(), holders: 0, cancelLinger: () => {} };
       this.#byName.set(name, shared);
     }
@@ -43,9 +47,9 @@ export class SharedStores<T extends { stop(): void }> {
       if (closed) return;
       closed = true;
       shared.holders--;
-      if (shared.holders > 0 || this.#byName.get(name) !== shared) return;
+      if (shared.holders > 0) return;
       shared.cancelLinger = this.environment.after(lingerMs, () => {
-        this.#byName.delete(name);
+        if (this.#byName.get(name) === shared) this.#byName.delete(name);
         shared.value.stop();
       });
     };
