@@ -129,6 +129,38 @@ func TestARightThatIsLostStopsALongLog(t *testing.T) {
 	})
 }
 
+func TestARightThatCanNotBeLookedAtIsLookedAtAgain(t *testing.T) {
+	onStage(t, session.Config{}, func(t *testing.T, st *stage) {
+		c := st.connect(scene.Tester)
+		c.hello("")
+		c.join(&pb.JoinRoom{Room: room})
+		st.Update(func(tx store.Tx) error { return tx.DeleteMember(scene.ProjectID, scene.Tester) })
+		st.broken.Store(true)
+		st.server.Recheck(scene.Tester)
+		time.Sleep(10 * time.Second)
+		c.quiet()
+		st.broken.Store(false)
+		at := time.Now()
+		if c.answer().GetEvicted() == nil || time.Since(at) > time.Second {
+			t.Errorf("after %v the client was not put out", time.Since(at))
+		}
+	})
+}
+
+func TestADrainDoesNotWaitForAClientThatReadsNothing(t *testing.T) {
+	onStage(t, session.Config{}, func(t *testing.T, st *stage) {
+		c := st.connect(scene.Tester)
+		c.hello("")
+		c.join(&pb.JoinRoom{Room: room})
+		st.say(100)
+		at := time.Now()
+		st.server.Drain()
+		if err := <-c.done; !fault.IsReason(err, "GOING_AWAY") || time.Since(at) > 3*time.Second {
+			t.Errorf("after %v the stream ended with %v", time.Since(at), err)
+		}
+	})
+}
+
 func TestAClientThatReadsNothingIsLetGo(t *testing.T) {
 	onStage(t, session.Config{}, func(t *testing.T, st *stage) {
 		c := st.connect(scene.Tester)

@@ -277,18 +277,20 @@ const recheckAgain = time.Second
 
 // recheck puts the session out of the rooms that its user may no longer be in.
 func (s *Session) recheck(ctx context.Context) {
+	unsure := false
 	for room, m := range s.in(func(*membership) bool { return true }) {
 		err := s.srv.deps.Store.View(ctx, func(r store.Reader) error {
 			_, err := s.srv.deps.Rooms[room.Kind()].Enter(r, s.userID(), room)
 			return err
 		})
-		switch {
-		case err == nil:
-		case fault.Of(err) != nil:
+		if fault.Of(err) != nil {
 			s.evict(room, m, err)
-		default: // the store can't say now
-			time.AfterFunc(recheckAgain, func() { poke(s.check) })
+		} else if err != nil {
+			unsure = true // the store can't say now
 		}
+	}
+	if unsure {
+		time.AfterFunc(recheckAgain, func() { poke(s.check) })
 	}
 }
 

@@ -278,8 +278,13 @@ func (srv *Server) Recheck(userID string) {
 	})
 }
 
+// drainTime is how long a client has to take what waits for it before its stream
+// is ended all the same.
+const drainTime = 2 * time.Second
+
 // Drain tells every client to come back, each after a delay of its own so that
-// they don't come all at once, and ends their streams. New ones are refused.
+// they don't come all at once, and ends their streams once all that waits is
+// sent, or after drainTime. New ones are refused.
 func (srv *Server) Drain() {
 	srv.mu.Lock()
 	srv.draining = true
@@ -290,6 +295,7 @@ func (srv *Server) Drain() {
 			ReconnectAfter: durationpb.New(delay), Reason: "the server is stopping",
 		}}})
 		s.drain()
+		time.AfterFunc(drainTime, func() { s.end(errDraining) })
 	})
 }
 

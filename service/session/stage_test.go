@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -38,6 +39,7 @@ type stage struct {
 	runs     *run.Service
 	projects *project.Service
 	logged   strings.Builder
+	broken   atomic.Bool       // rights to be in the project's room can't be looked at
 	entering func(user string) // called when a user's right to be in the project's room was looked at
 }
 
@@ -48,6 +50,9 @@ type gate struct {
 }
 
 func (g gate) Enter(r store.Reader, userID string, room event.Room) (event.Room, error) {
+	if g.st.broken.Load() {
+		return "", errors.New("the disk is gone")
+	}
 	room, err := g.RoomSource.Enter(r, userID, room)
 	if g.st.entering != nil {
 		g.st.entering(userID)
