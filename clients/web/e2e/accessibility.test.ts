@@ -68,7 +68,7 @@ async function seriousProblems(page: Page): Promise<readonly Problem[]> {
 
 /** Saves a picture for people to look at, if they said where. */
 async function picture(page: Page, name: string): Promise<void> {
-  const dir = process.env["TCM_PICTURES"];
+  const dir = process.env.TCM_PICTURES;
   if (dir !== undefined) await page.screenshot({ path: `${dir}/${name}.png` });
 }
 

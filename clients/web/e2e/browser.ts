@@ -7,7 +7,7 @@ export type Person = "demo-manager" | "demo-tester" | "demo-viewer";
 /** Starts Debian's Chromium, without a window. */
 export async function startBrowser(args: readonly string[] = []): Promise<Browser> {
   return await chromium.launch({
-    executablePath: process.env["CHROMIUM"] ?? "/usr/bin/chromium",
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
     headless: true,
     args: [
       "--no-sandbox",

@@ -10,7 +10,7 @@ export const root = fileURLToPath(new URL("../../..", import.meta.url));
 
 /** The path of one of the programs that `make build` makes. TCM_BIN names another directory than bin. */
 export function program(name: "tcm" | "tcmanager"): string {
-  return join(process.env["TCM_BIN"] ?? join(root, "bin"), name);
+  return join(process.env.TCM_BIN ?? join(root, "bin"), name);
 }
 
 /** A program that was started, with what it said. */
