@@ -213,7 +213,6 @@ func (s *server) newGRPC(r prometheus.Registerer) error {
 		grpc.MaxHeaderListSize(maxHeaderBytes),
 		grpc.ConnectionTimeout(connectionTimeout),
 		grpc.WriteBufferSize(writeBufferSize),
-		grpc.SharedWriteBuffer(true), // an idle connection holds none
 		grpc.ReadBufferSize(readBufferSize),
 		grpc.WaitForHandlers(true), // Stop returns when no handler can touch the store any more
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
