@@ -427,6 +427,25 @@ func TestASilentConnectionIsGivenUpAndTheItemsSentAgain(t *testing.T) {
 	})
 }
 
+func TestASlowServerThatAcknowledgesIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &lane{onBatch: func(int, *tcmv1.PublishBatch) (bool, error) {
+			time.Sleep(ackTimeout * 2 / 3)
+			return true, nil
+		}}
+		p, _ := start(t, serve(t, l), PublisherConfig{})
+		for i := range 10 {
+			publish(t, p, i, 1)
+			time.Sleep(time.Second)
+		}
+		r := p.Finish(t.Context(), FinishOptions{Timeout: time.Hour, StallTimeout: time.Minute})
+		if !r.Finished || l.streams != 1 {
+			t.Errorf("report %+v after %d streams", r, l.streams)
+		}
+		mustEqual(t, l.names(), counted(10))
+	})
+}
+
 func TestAnIdleStreamIsKeptByHeartbeats(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &lane{}

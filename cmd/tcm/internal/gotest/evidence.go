@@ -87,9 +87,8 @@ func (e *evidence) noteTrace(out []byte) {
 	line := bytes.TrimRight(out, "\n")
 	switch {
 	case bytes.HasPrefix(line, []byte("goroutine ")):
-		e.tracing = !e.goroutine
 		e.goroutine = true
-	case len(line) == 0:
+	case len(line) == 0: // behind the message, and behind the goroutine
 		e.tracing = !e.goroutine
 	case line[0] != '\t':
 		if name := testInFrame(line); name != "" {
