@@ -63,8 +63,8 @@ func startFake(t interface {
 	})
 }
 
-// note adds a line to the record.
-func (f *fakeServer) note(format string, args ...any) {
+// notef adds a line to the record.
+func (f *fakeServer) notef(format string, args ...any) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.record = append(f.record, fmt.Sprintf(format, args...))
@@ -119,7 +119,7 @@ func (f *fakeServer) SignInDev(_ context.Context, req *tcmv1.SignInDevRequest) (
 	if !f.dev {
 		return nil, status.Error(codes.Unimplemented, "this is no development server")
 	}
-	f.note("sign-in %s", req.GetUserId())
+	f.notef("sign-in %s", req.GetUserId())
 	return &tcmv1.SignInDevResponse{Token: f.token, ExpiresAt: timestamppb.New(time.Now().Add(time.Hour))}, nil
 }
 
@@ -205,7 +205,7 @@ func (f *fakeServer) take(req *tcmv1.PublishResultsRequest) *tcmv1.PublishResult
 	ack := &tcmv1.PublishAck{}
 	switch x := req.GetFrame().(type) {
 	case *tcmv1.PublishResultsRequest_Hello:
-		f.note("hello %s shard=%q shards=%d name=%q branch=%q commit=%q", x.Hello.GetProject(), x.Hello.GetShard(), x.Hello.GetExpectedShards(), x.Hello.GetInfo().GetName(), x.Hello.GetInfo().GetBranch(), x.Hello.GetInfo().GetCommit())
+		f.notef("hello %s shard=%q shards=%d name=%q branch=%q commit=%q", x.Hello.GetProject(), x.Hello.GetShard(), x.Hello.GetExpectedShards(), x.Hello.GetInfo().GetName(), x.Hello.GetInfo().GetBranch(), x.Hello.GetInfo().GetCommit())
 		return &tcmv1.PublishResultsResponse{Frame: &tcmv1.PublishResultsResponse_Welcome{Welcome: &tcmv1.PublishWelcome{Run: f.run(), Incarnation: 1}}}
 	case *tcmv1.PublishResultsRequest_Batch:
 		for _, item := range x.Batch.GetItems() {
@@ -219,7 +219,7 @@ func (f *fakeServer) take(req *tcmv1.PublishResultsRequest) *tcmv1.PublishResult
 		if x.Finish.ExitCode != nil {
 			code = fmt.Sprint(x.Finish.GetExitCode())
 		}
-		f.note("finish code=%s %s", code, x.Finish.GetReason())
+		f.notef("finish code=%s %s", code, x.Finish.GetReason())
 		ack.Finished = true
 	case *tcmv1.PublishResultsRequest_Heartbeat:
 		return nil
@@ -233,11 +233,11 @@ func (f *fakeServer) take(req *tcmv1.PublishResultsRequest) *tcmv1.PublishResult
 func (f *fakeServer) noteItem(item *tcmv1.PublishItem) {
 	switch i := item.GetItem().(type) {
 	case *tcmv1.PublishItem_Test:
-		f.note("test %s %s %s: %s", i.Test.GetTest().GetSuite(), i.Test.GetTest().GetName(), word(i.Test.GetStatus()), i.Test.GetError().GetMessage())
+		f.notef("test %s %s %s: %s", i.Test.GetTest().GetSuite(), i.Test.GetTest().GetName(), word(i.Test.GetStatus()), i.Test.GetError().GetMessage())
 	case *tcmv1.PublishItem_Suite:
-		f.note("suite %s %s: %s", i.Suite.GetSuite(), word(i.Suite.GetStatus()), i.Suite.GetError().GetMessage())
+		f.notef("suite %s %s: %s", i.Suite.GetSuite(), word(i.Suite.GetStatus()), i.Suite.GetError().GetMessage())
 	case *tcmv1.PublishItem_Output:
-		f.note("output %s %s %q", i.Output.GetSuite(), i.Output.GetName(), i.Output.GetData())
+		f.notef("output %s %s %q", i.Output.GetSuite(), i.Output.GetName(), i.Output.GetData())
 	}
 }
 

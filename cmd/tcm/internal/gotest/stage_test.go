@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -138,8 +139,8 @@ func status(s tcmv1.Status) string { return strings.TrimPrefix(s.String(), "STAT
 // last returns the last update of a test, or fails.
 func (o *outcome) last(t testing.TB, name string) *tcmv1.TestExecutionUpdate {
 	t.Helper()
-	for i := len(o.items) - 1; i >= 0; i-- {
-		if u := o.items[i].GetTest(); u.GetTest().GetName() == name {
+	for _, item := range slices.Backward(o.items) {
+		if u := item.GetTest(); u.GetTest().GetName() == name {
 			return u
 		}
 	}
@@ -150,8 +151,8 @@ func (o *outcome) last(t testing.TB, name string) *tcmv1.TestExecutionUpdate {
 // suite returns the last update of the only suite.
 func (o *outcome) suite(t testing.TB) *tcmv1.SuiteExecutionUpdate {
 	t.Helper()
-	for i := len(o.items) - 1; i >= 0; i-- {
-		if u := o.items[i].GetSuite(); u != nil {
+	for _, item := range slices.Backward(o.items) {
+		if u := item.GetSuite(); u != nil {
 			return u
 		}
 	}
