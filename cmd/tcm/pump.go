@@ -23,8 +23,10 @@ const (
 	// drainWait is how long input is still read after an interrupt, which also
 	// reached the command that writes it.
 	drainWait = 3 * time.Second
-	// stallWait is how long the end waits for a server that gives no sign.
-	stallWait = 5 * time.Second
+	// stallWait is how long the end waits for a server that gives no sign, as
+	// while it restarts; one that was never there is waited for downWait.
+	stallWait = 10 * time.Second
+	downWait  = 2 * time.Second
 )
 
 // gate keeps the tests' output back until the run's address was printed.
@@ -65,6 +67,7 @@ type pump struct {
 	run      *tcmv1.Run // nil until the server said which
 	signedIn string     // the note of a sign-in, until the address was printed
 	signal   os.Signal  // the one that stops us; nil if none did
+	warned   bool       // something is wrong with the upload
 	begun    time.Time
 	tookTime time.Duration
 }
@@ -159,6 +162,7 @@ func (p *pump) note(text string) {
 		return
 	}
 	p.saySignIn()
+	p.warned = true
 	p.terminal.sayf("%s", text)
 	p.gate.release()
 }
@@ -184,8 +188,8 @@ func (p *pump) interrupted(s os.Signal) (stop bool) {
 // finish uploads the rest, for a bounded time, and returns what became of it.
 func (p *pump) finish(o tcmanager.FinishOptions) tcmanager.Report {
 	o.StallTimeout = stallWait
-	if p.run == nil {
-		o.StallTimeout = addressWait
+	if p.run == nil && p.warned {
+		o.StallTimeout = downWait
 	}
 	if p.signal != nil {
 		o.Reason = tcmv1.EndReason_END_REASON_CANCELLED

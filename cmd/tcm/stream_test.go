@@ -38,7 +38,8 @@ func runStream(t *testing.T, f *fakeServer, in io.Reader, timeout time.Duration)
 }
 
 // TestAStuckServerNeverMakesTheWriterWait writes more than memory and every
-// window on the way would hold, to a server that takes nothing.
+// window on the way would hold, to a server that takes nothing until the test
+// has ended: that the end of the input is reached at all is the proof.
 func TestAStuckServerNeverMakesTheWriterWait(t *testing.T) {
 	f := &fakeServer{dev: true, token: "secret", stuck: make(chan struct{})}
 	startFake(t, f, cleanup(t))
@@ -48,21 +49,13 @@ func TestAStuckServerNeverMakesTheWriterWait(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wrote := make(chan time.Duration, 1)
 	go func() {
-		begun := time.Now()
 		_, _ = io.WriteString(w, text)
 		_ = w.Close()
-		wrote <- time.Since(begun)
 	}()
 	code, said := runStream(t, f, r, time.Second)
 	if err := r.Close(); err != nil {
 		t.Error(err)
-	}
-	// The address takes up to two seconds to be waited for, and so does the end:
-	// neither may show here.
-	if took := <-wrote; took > 2*time.Second {
-		t.Errorf("%d bytes took %v to write", len(text), took)
 	}
 	if code != 0 || !strings.Contains(said, "items were not uploaded") {
 		t.Errorf("exit code %d, said\n%s", code, said)

@@ -128,7 +128,7 @@ func sayUpload(t *terminal, u *upload, r *tcmanager.Report) {
 		t.sayf("the server refused %s items: %s", count(r.Rejected), r.FirstRejection.GetMessage())
 	}
 	if r.NotUploaded > 0 {
-		why := ""
+		why := ": the server took too long"
 		if r.Err != nil {
 			why = ": " + r.Err.Error()
 		}
