@@ -48,7 +48,7 @@ func TestConversations(t *testing.T) {
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
-		Setup:               func(env *testscript.Env) error { return setUpStage(env) },
+		Setup:               setUpStage,
 		Cmds:                verbs(),
 	})
 }

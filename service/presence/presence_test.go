@@ -94,7 +94,7 @@ func TestALostSessionIsGoneAfterTheGraceTime(t *testing.T) {
 		h.Lose(room, anna.Id, "tab1")
 		time.Sleep(5*time.Second - 1)
 		l.want("anna ONLINE 1", "anna RECONNECTING 1")
-		time.Sleep(2)
+		time.Sleep(2 * time.Nanosecond)
 		synctest.Wait()
 		l.want("anna OFFLINE 0")
 	})

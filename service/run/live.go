@@ -176,8 +176,7 @@ func (l *Live) suite(name string) (*suite, error) {
 // status.
 func (t *test) attempt(shard string, number uint32) (int, error) {
 	last := uint32(0)
-	for i := len(t.attempts) - 1; i >= 0; i-- {
-		a := t.attempts[i]
+	for i, a := range slices.Backward(t.attempts) {
 		if a.shard != shard || a.void {
 			continue
 		}
@@ -273,8 +272,8 @@ func (l *Live) count(t *test, i int, u *pb.TestExecutionUpdate) {
 // shown is the index of the attempt that counts: the last one with a status; -1
 // if there is none yet.
 func (t *test) shown() int {
-	for i := len(t.attempts) - 1; i >= 0; i-- {
-		if t.attempts[i].status != 0 {
+	for i, a := range slices.Backward(t.attempts) {
+		if a.status != 0 {
 			return i
 		}
 	}

@@ -261,15 +261,14 @@ func (s *Session) restart(ctx context.Context, room event.Room, after, newest ui
 	}
 	err := s.begin(ctx, 0, room, m, nil, resetOf(room, "POSITION_TRIMMED"))
 	switch {
-	case errors.Is(err, errLeftRoom):
+	case err == nil, errors.Is(err, errLeftRoom):
 		return nil
 	case fault.Of(err) != nil:
 		s.evict(room, m, err)
-		return nil
-	case err != nil:
+		return nil //nolint:nilerr // the client was told; the session goes on
+	default:
 		return fmt.Errorf("restart %s, which was at %d of %d: %w", room, after, newest, err)
 	}
-	return nil
 }
 
 // recheckAgain is when rights are looked at again that could not be.
