@@ -35,6 +35,7 @@ var (
 	errHelloTwice = fault.New(fault.Precondition, "HELLO_TWICE", "there was a hello already; open another stream for another shard")
 	errFenced     = fault.New(fault.Conflict, "SHARD_TAKEN_OVER", "a newer stream publishes this shard; give each shard of a run its own name")
 	errLost       = fault.New(fault.Unavailable, "LEASE_LOST", "nothing was heard for too long; reconnect and go on")
+	errExpired    = fault.New(fault.Unauthenticated, "TOKEN_EXPIRED", "the token expired; reconnect with a new one and go on")
 	errDraining   = fault.New(fault.Unavailable, "GOING_AWAY", "the server is stopping; reconnect and go on").After(time.Second)
 	errShards     = fault.New(fault.Exhausted, "TOO_MANY_SHARDS", "a run may have %d shards; split it into several runs", maxShards)
 	errFinished   = fault.New(fault.Precondition, "SHARD_FINISHED", "this shard has finished; start another run with a new run key")
@@ -71,6 +72,9 @@ func (s *Service) PublishResults(stream grpc.BidiStreamingServer[pb.PublishResul
 	}
 	ctx, end := context.WithCancelCause(stream.Context())
 	defer end(nil)
+	if !caller.ExpiresAt.IsZero() {
+		defer time.AfterFunc(time.Until(caller.ExpiresAt), func() { end(errExpired) }).Stop()
+	}
 	p := &publisher{s: s, stream: stream, caller: caller, end: end}
 	p.heard.Store(time.Now().UnixNano())
 	frames := make(chan *pb.PublishResultsRequest, framesWaiting)
@@ -529,32 +533,26 @@ func (p *publisher) lose() {
 // loseTimeout is how long a handler that ends may wait for the store.
 const loseTimeout = 5 * time.Second
 
-// errSame ends a transaction that has nothing to change.
-var errSame = errors.New("nothing to change")
-
 // disconnect marks a shard as disconnected if this incarnation still has it.
 func (s *Service) disconnect(ctx context.Context, key shardKey, incarnation uint64) error {
-	var told progressOf
+	var told *progressOf
 	err := s.store.Update(ctx, func(tx store.Tx) error {
 		shard, err := tx.Shard(key.runID, key.shard)
 		if err != nil {
 			return fmt.Errorf("read shard %s of run %s: %w", key.shard, key.runID, err)
 		}
 		if shard.Incarnation != incarnation || shard.State != pb.ShardState_SHARD_STATE_LIVE {
-			return errSame
+			return nil
 		}
 		shard.State, shard.ChangedAt = pb.ShardState_SHARD_STATE_DISCONNECTED, time.Now()
-		told, err = s.with(tx, key.runID, func(tx store.Tx, live *Live) error { return s.putShard(tx, live, shard, nil) })
+		now, err := s.with(tx, key.runID, func(tx store.Tx, live *Live) error { return s.putShard(tx, live, shard, nil) })
+		told = &now
 		return err
 	})
-	switch {
-	case errors.Is(err, errSame):
-		return nil
-	case err != nil:
-		return err
+	if err == nil && told != nil {
+		s.progress.note(*told)
 	}
-	s.progress.note(told)
-	return nil
+	return err
 }
 
 // Drain asks every runner to reconnect after the restart, and ends the streams.

@@ -299,6 +299,19 @@ func TestARightThatIsLostStopsAStream(t *testing.T) {
 	})
 }
 
+func TestAStreamEndsWithItsToken(t *testing.T) {
+	onStage(t, Config{Lease: 3 * time.Hour}, func(t *testing.T, st *stage) {
+		r := st.connectUntil(scene.Bot, time.Now().Add(time.Hour))
+		id := r.hello(&pb.PublishHello{RunKey: "k"}).Run.Id
+		r.report(testOf("A", passed))
+		at := time.Now()
+		if err := r.ended(); !fault.IsReason(err, "TOKEN_EXPIRED") || time.Since(at) != time.Hour {
+			t.Errorf("after %v the stream ended with %v", time.Since(at), err)
+		}
+		st.wantShard(id, "main", shardDisconnected)
+	})
+}
+
 func TestANewerStreamTakesAShardOver(t *testing.T) {
 	onStage(t, Config{}, func(t *testing.T, st *stage) {
 		old := st.connect(scene.Bot)

@@ -16,6 +16,7 @@ import (
 
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
 	"github.com/tcmanager/tcmanager/service/event"
+	"github.com/tcmanager/tcmanager/service/identity"
 	"github.com/tcmanager/tcmanager/service/scene"
 	"github.com/tcmanager/tcmanager/service/store"
 )
@@ -163,10 +164,17 @@ type runner struct {
 	next   uint64
 }
 
-// connect opens a stream of a user.
-func (st *stage) connect(user string) *runner {
+// connect opens a stream of a user, whose token never expires.
+func (st *stage) connect(user string) *runner { return st.connectUntil(user, time.Time{}) }
+
+func (st *stage) connectUntil(user string, expires time.Time) *runner {
 	st.t.Helper()
-	ctx, cancel := context.WithCancel(st.As(user))
+	caller, err := identity.From(st.As(user))
+	if err != nil {
+		st.t.Fatal(err)
+	}
+	caller.ExpiresAt = expires
+	ctx, cancel := context.WithCancel(identity.WithCaller(st.t.Context(), caller))
 	r := &runner{
 		st: st, ctx: ctx, cancel: cancel, next: 1,
 		in: make(chan *pb.PublishResultsRequest, 64), out: make(chan *pb.PublishResultsResponse), done: make(chan error, 1),
@@ -213,7 +221,7 @@ func (r *runner) answer() *pb.PublishResultsResponse {
 		return resp
 	case err := <-r.done:
 		r.st.t.Fatalf("the stream ended: %v", err)
-	case <-time.After(time.Hour):
+	case <-time.After(10 * time.Hour):
 		r.st.t.Fatal("nothing came")
 	}
 	return nil
@@ -227,7 +235,7 @@ func (r *runner) ended() error {
 		case <-r.out:
 		case err := <-r.done:
 			return err
-		case <-time.After(time.Hour):
+		case <-time.After(10 * time.Hour):
 			r.st.t.Fatal("the stream did not end")
 		}
 	}

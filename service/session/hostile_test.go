@@ -3,6 +3,7 @@ package session_test
 import (
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -51,6 +52,55 @@ func TestASessionThatIsTakenOverIsNotLeftBehindInOtherRooms(t *testing.T) {
 		if got := st.present(); got != "" {
 			t.Errorf("the room shows %s, want nobody", got)
 		}
+	})
+}
+
+func TestASessionThatIsTakenOverStaysInTheRoomsOfItsNewerStream(t *testing.T) {
+	onStage(t, session.Config{}, func(t *testing.T, st *stage) {
+		old := st.connect(scene.Tester)
+		id := old.hello("").SessionId
+		old.join(&pb.JoinRoom{Room: room})
+		st.say(100) // the older stream is stuck and ends late
+		synctest.Wait()
+		fresh := st.connect(scene.Tester)
+		fresh.hello(id)
+		fresh.join(&pb.JoinRoom{Room: room})
+		if err := <-old.done; !fault.IsReason(err, "SESSION_RESUMED_ELSEWHERE") {
+			t.Errorf("the older stream ended with %v", err)
+		}
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if got := st.present(); got != "tester ONLINE" {
+			t.Errorf("the room shows %q, want the tester online", got)
+		}
+	})
+}
+
+func TestARoomThatIsJoinedAnewIsNotLeftForAnOldReason(t *testing.T) {
+	onStage(t, session.Config{}, func(t *testing.T, st *stage) {
+		reached, release := make(chan bool), make(chan bool)
+		var looks atomic.Int32
+		st.entering = func(string) {
+			if looks.Add(1) == 3 { // two for the join, the third sees that the right is lost
+				reached <- true
+				<-release
+			}
+		}
+		c := st.connect(scene.Tester)
+		c.hello("")
+		c.join(&pb.JoinRoom{Room: room})
+		st.Update(func(tx store.Tx) error { return tx.DeleteMember(scene.ProjectID, scene.Tester) })
+		st.server.Recheck(scene.Tester)
+		<-reached
+		st.Update(func(tx store.Tx) error { return tx.PutMember(scene.ProjectID, scene.Tester, pb.Role_ROLE_TESTER) })
+		c.ask(&pb.JoinRoom{Room: room})
+		synctest.Wait()
+		release <- true
+		if frame := c.answer(); frame.GetJoined() == nil {
+			t.Fatalf("the join was answered with %v", frame)
+		}
+		st.say(3)
+		consecutive(t, 0, c.durable(3))
 	})
 }
 
