@@ -101,6 +101,17 @@ describe("Draft", () => {
     expect(draft.getSnapshot()).toEqual({ value: "two and more", state: { kind: "saved" } });
   });
 
+  it("takes its own edit's event for no conflict when more was typed meanwhile", async () => {
+    const { draft, calls } = edited();
+    draft.type("two");
+    draft.flush();
+    draft.type("two and more");
+    draft.setStored({ value: "two", revision: 2n });
+    expect(draft.getSnapshot().state.kind).toBe("saving");
+    await calls[0]?.answer({ value: "two", revision: 2n });
+    expect(calls[1]).toMatchObject({ value: "two and more", base: 2n });
+  });
+
   it("keeps the editor's text in a conflict, saves nothing, and then saves over the other's on demand", () => {
     const { draft, calls } = edited();
     draft.type("mine");

@@ -137,6 +137,17 @@ describe("RunTree.setFilter", () => {
     expect(drawn(tree)).toEqual(["p", "q"]);
   });
 
+  it("forgets at the old place what moved to another", () => {
+    const tree = new RunTree();
+    tree.upsert(0, row("p", "A/B/c", "A/B"));
+    tree.upsert(1, row("p", "A"));
+    tree.upsert(2, row("p", "A/B", "A"));
+    expect(tree.matching).toBe(4);
+    tree.setFilter({ text: "nothing", only: "all" });
+    expect(tree.matching).toBe(0);
+    expect(drawn(tree)).toEqual([]);
+  });
+
   it("takes words in any order from suite and name", () => {
     const tree = grown(row("net/http", "TestServe"), row("net/url", "TestServe"));
     tree.setFilter({ text: "serve HTTP", only: "all" });
