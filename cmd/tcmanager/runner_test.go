@@ -21,7 +21,7 @@ type publisher struct {
 }
 
 func (s *stage) newPublisher(who, key string) (*publisher, error) {
-	ctx, cancel := s.as(who)
+	ctx, cancel := s.asLong(who)
 	stream, err := pb.NewExecutionServiceClient(s.conn).PublishResults(ctx)
 	if err != nil {
 		cancel()

@@ -145,9 +145,18 @@ func userID(who string) string {
 	return who
 }
 
-// as returns a context that carries a person's token.
+// as returns a context for a call, which carries a person's token.
 func (s *stage) as(who string) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	return s.asFor(who, patience)
+}
+
+// asLong is as for a stream, which may last as long as a script.
+func (s *stage) asLong(who string) (context.Context, context.CancelFunc) {
+	return s.asFor(who, 10*patience)
+}
+
+func (s *stage) asFor(who string, d time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
 	token, err := s.token(ctx, who)
 	if err != nil {
 		token = "none: " + err.Error() // the call that follows is refused, and says so

@@ -155,7 +155,7 @@ func (s *stage) audience(who string) (*audience, error) {
 		return a, nil
 	}
 	a := newAudience(func() (grpc.BidiStreamingClient[pb.SubscribeRequest, pb.SubscribeResponse], context.CancelFunc, error) {
-		ctx, cancel := s.as(who)
+		ctx, cancel := s.asLong(who)
 		stream, err := pb.NewRealtimeServiceClient(s.conn).Subscribe(ctx)
 		return stream, cancel, err
 	})
