@@ -64,7 +64,7 @@ server on this machine tcm signs itself in as ` + devUser + ` if there is none.`
   tcm run --project demo -- go test ./...
   tcm runs list --project demo
   tcm runs show last --project demo`,
-		Version:       version(),
+		Version:       programVersion(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
@@ -88,13 +88,13 @@ server on this machine tcm signs itself in as ` + devUser + ` if there is none.`
 	return root
 }
 
-// release is set by the linker for a release: -ldflags "-X main.release=0.1.0".
-var release string
+// version is set by the linker: -ldflags "-X main.version=0.1.0".
+var version string
 
-// version is the version this program was built from.
-func version() string {
-	if release != "" {
-		return release
+// programVersion is the version this program was built from.
+func programVersion() string {
+	if version != "" {
+		return version
 	}
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
 		return info.Main.Version

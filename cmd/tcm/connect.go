@@ -22,7 +22,7 @@ const callTimeout = 15 * time.Second
 // dial connects to the server. say is called when tcm signs itself in.
 func (g *global) dial(say func(format string, args ...any)) (*tcmanager.Client, error) {
 	source := &signIn{file: g.tokenFile, server: g.server, say: say}
-	opts := []tcmanager.Option{tcmanager.WithTokenSource(source.token), tcmanager.WithUserAgent("tcm/" + version())}
+	opts := []tcmanager.Option{tcmanager.WithTokenSource(source.token), tcmanager.WithUserAgent("tcm/" + programVersion())}
 	if g.plaintext {
 		opts = append(opts, tcmanager.WithPlaintext())
 	}
