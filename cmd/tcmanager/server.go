@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -320,7 +322,27 @@ func (s *server) stop(ctx context.Context) {
 func (s *server) banner() string {
 	b := fmt.Sprintf("\n  TCManager %s\n\n  open      %s\n  gRPC      %s\n  data      %s\n", version, s.publicURL, s.grpcL.Addr(), s.cfg.DataDir)
 	if s.cfg.Dev {
-		b += "\n  Anyone on this machine can sign in: development mode.\n\n  next, in a Go project:\n\n    go test -json ./... | bin/tcm stream --project " + identity.DemoProject + "\n\n"
+		b += "\n  Anyone on this machine can sign in: development mode.\n\n  next, in a Go project:\n\n    go test -json ./... | " + s.streamCommand() + "\n\n"
 	}
 	return b
+}
+
+// clientDefault is where tcm looks for a server that it isn't told of.
+const clientDefault = "127.0.0.1:9090"
+
+// streamCommand is what brings results to this server, from any directory: tcm is
+// named by its path if it was built beside the server.
+func (s *server) streamCommand() string {
+	tcm := "tcm"
+	if self, err := os.Executable(); err == nil {
+		beside := filepath.Join(filepath.Dir(self), tcm)
+		if _, err := os.Stat(beside); err == nil {
+			tcm = beside
+		}
+	}
+	command := tcm + " stream --project " + identity.DemoProject
+	if addr := s.grpcL.Addr().String(); addr != clientDefault {
+		command += " --server " + addr
+	}
+	return command
 }

@@ -353,7 +353,7 @@ func TestAServerThatCannotStartGivesEverythingBack(t *testing.T) {
 func TestTheBannerSaysWhatToDoNext(t *testing.T) {
 	s := startServer(t, testConfig(t))
 	b := s.banner()
-	for _, want := range []string{s.publicURL, s.grpcL.Addr().String(), s.cfg.DataDir, "go test -json ./... | bin/tcm stream --project demo"} {
+	for _, want := range []string{s.publicURL, s.grpcL.Addr().String(), s.cfg.DataDir, "go test -json ./... | tcm stream --project demo --server " + s.grpcL.Addr().String()} {
 		if !strings.Contains(b, want) {
 			t.Errorf("%q is not in %q", want, b)
 		}
