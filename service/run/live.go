@@ -115,9 +115,6 @@ func (l *Live) restore(r store.Result) error {
 	return nil
 }
 
-// broke reports whether the attempt ended badly.
-func (a attempt) broke() bool { return broken(a.status) }
-
 // broken reports whether a status means that something is wrong with the test.
 func broken(s pb.Status) bool {
 	switch s {
@@ -282,7 +279,7 @@ func (t *test) shown() int {
 
 // flaky reports whether attempt i passed after an earlier one had failed.
 func (t *test) flaky(i int) bool {
-	return t.attempts[i].status == pb.Status_STATUS_PASSED && slices.ContainsFunc(t.attempts[:i], attempt.broke)
+	return t.attempts[i].status == pb.Status_STATUS_PASSED && slices.ContainsFunc(t.attempts[:i], func(a attempt) bool { return broken(a.status) })
 }
 
 // count adds n to the counters that attempt i shows in.

@@ -106,7 +106,7 @@ func (p *publisher) work(ctx context.Context, frames <-chan *pb.PublishResultsRe
 	select {
 	case req := <-frames:
 		first.Stop()
-		defer p.lose()
+		defer p.lose(ctx)
 		if err := p.hello(ctx, req); err != nil {
 			return err
 		}
@@ -512,13 +512,13 @@ func complete(run *pb.Run) bool {
 
 // lose is what happens when a stream has ended: unless the shard has finished or
 // a newer stream has it, it is disconnected.
-func (p *publisher) lose() {
+func (p *publisher) lose(ctx context.Context) {
 	if p.key == (shardKey{}) {
 		return // it never opened its shard
 	}
 	s := p.s
 	// The stream's context is over; the store is not.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.stream.Context()), loseTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loseTimeout)
 	defer cancel()
 	if err := s.disconnect(ctx, p.key, p.incarnation); err != nil {
 		s.cfg.Logger.Warn("a lost shard could not be marked; the sweep will try again", "run", p.key.runID, "shard", p.key.shard, "error", err)

@@ -354,7 +354,7 @@ func TestALateWriteOfAnOlderStreamIsRefused(t *testing.T) {
 		if err := p.finish(t.Context(), &pb.PublishFinish{}); !errors.Is(err, errFenced) {
 			t.Errorf("a late finish: %v, want SHARD_TAKEN_OVER", err)
 		}
-		p.lose()
+		p.lose(t.Context())
 		st.wantRows(id)
 		st.wantShard(id, "main", shardLive)
 		fresh.report(testOf("A", passed))
