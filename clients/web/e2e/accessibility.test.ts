@@ -41,9 +41,8 @@ interface Problem {
   readonly nodes: readonly string[];
 }
 
-/** Asks axe-core what is seriously wrong with a page. */
-async function seriousProblems(page: Page): Promise<readonly Problem[]> {
-  // Moving things are between two states; axe is to see where they come to rest.
+/** Waits until what moves has come to rest. */
+async function settled(page: Page): Promise<void> {
   await page.evaluate(() =>
     Promise.all(
       document
@@ -52,6 +51,11 @@ async function seriousProblems(page: Page): Promise<readonly Problem[]> {
         .map((each) => each.finished.catch(() => {})),
     ),
   );
+}
+
+/** Asks axe-core what is seriously wrong with a page. */
+async function seriousProblems(page: Page): Promise<readonly Problem[]> {
+  await settled(page); // between two states a colour is neither
   await page.evaluate(axeSource); // by the debugger: the page's policy lets no script in
   return await page.evaluate(async () => {
     const { axe } = window as unknown as { axe: typeof import("axe-core") };
@@ -68,6 +72,7 @@ async function seriousProblems(page: Page): Promise<readonly Problem[]> {
 
 /** Saves a picture for people to look at, if they said where. */
 async function picture(page: Page, name: string): Promise<void> {
+  await settled(page);
   const dir = process.env.TCM_PICTURES;
   if (dir !== undefined) await page.screenshot({ path: `${dir}/${name}.png` });
 }
