@@ -77,7 +77,7 @@ func (s *Service) PublishResults(stream grpc.BidiStreamingServer[pb.PublishResul
 	}
 	p := &publisher{s: s, stream: stream, caller: caller, end: end}
 	p.heard.Store(time.Now().UnixNano())
-	frames := make(chan *pb.PublishResultsRequest, framesWaiting)
+	frames := make(chan received, framesWaiting)
 	go p.receive(ctx, frames)
 	done := make(chan error, 1)
 	go func() { done <- p.work(ctx, frames) }()
@@ -95,19 +95,15 @@ func (s *Service) PublishResults(stream grpc.BidiStreamingServer[pb.PublishResul
 }
 
 // work serves a stream from its hello to its end.
-func (p *publisher) work(ctx context.Context, frames <-chan *pb.PublishResultsRequest) (err error) {
-	defer func() {
-		if x := recover(); x != nil {
-			err = fmt.Errorf("panic while serving a runner: %v\n%s", x, debug.Stack())
-		}
-	}()
+func (p *publisher) work(ctx context.Context, frames <-chan received) (err error) {
+	defer recovered(&err)
 	// The lease runs from the first moment: a stream that never says hello ends too.
 	first := time.AfterFunc(p.s.cfg.Lease, func() { p.end(errLost) })
 	select {
-	case req := <-frames:
+	case r := <-frames:
 		first.Stop()
 		defer p.lose(ctx)
-		if err := p.hello(ctx, req); err != nil {
+		if err := p.hello(ctx, r); err != nil {
 			return err
 		}
 		return p.serve(ctx, frames)
@@ -117,9 +113,37 @@ func (p *publisher) work(ctx context.Context, frames <-chan *pb.PublishResultsRe
 	}
 }
 
-// receive hands requests to the handler until the stream or the handler ends. A
+// recovered turns a panic into an error. It must be deferred.
+func recovered(err *error) {
+	if x := recover(); x != nil {
+		*err = fmt.Errorf("panic while serving a runner: %v\n%s", x, debug.Stack())
+	}
+}
+
+// received is a request, and what is wrong with it. It is zero at the end of the
+// stream.
+type received struct {
+	req *pb.PublishResultsRequest
+	err error         // it breaks a rule
+	bad map[int]error // the items of its batch that do, by their index
+}
+
+// batch is a batch, and which of its items break a rule.
+type batch struct {
+	*pb.PublishBatch
+	bad map[int]error
+}
+
+// receive hands requests to the worker until the stream or the handler ends. A
 // runner that closed its side has said all: what it said is still committed.
-func (p *publisher) receive(ctx context.Context, frames chan<- *pb.PublishResultsRequest) {
+func (p *publisher) receive(ctx context.Context, frames chan<- received) {
+	var panicked error
+	defer func() {
+		if panicked != nil {
+			p.end(panicked)
+		}
+	}()
+	defer recovered(&panicked)
 	for {
 		req, err := p.stream.Recv()
 		if errors.Is(err, io.EOF) {
@@ -132,22 +156,40 @@ func (p *publisher) receive(ctx context.Context, frames chan<- *pb.PublishResult
 		}
 		p.heard.Store(time.Now().UnixNano())
 		select {
-		case frames <- req:
+		case frames <- checked(req):
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
+// checked looks at the rules of a request: here, while the worker commits the one
+// before, and not in the store's transaction, where all runners would wait.
+func checked(req *pb.PublishResultsRequest) received {
+	r := received{req: req, err: rules.Message(req)}
+	if r.err != nil {
+		return r
+	}
+	for i, item := range req.GetBatch().GetItems() {
+		if err := rules.Message(item); err != nil {
+			if r.bad == nil {
+				r.bad = map[int]error{}
+			}
+			r.bad[i] = err
+		}
+	}
+	return r
+}
+
 // hello opens the shard: it finds or makes the run, takes the shard over from an
 // older stream, and tells the runner where to go on.
-func (p *publisher) hello(ctx context.Context, req *pb.PublishResultsRequest) error {
-	h := req.GetHello()
+func (p *publisher) hello(ctx context.Context, r received) error {
+	h := r.req.GetHello()
 	if h == nil {
 		return errHelloFirst
 	}
-	if err := rules.Message(req); err != nil {
-		return err
+	if r.err != nil {
+		return r.err
 	}
 	if h.Shard == "" {
 		h.Shard = defaultShard
@@ -265,14 +307,14 @@ func (s *Service) register(p *publisher) error {
 }
 
 // serve commits what the runner sends until it is done or gone.
-func (p *publisher) serve(ctx context.Context, frames <-chan *pb.PublishResultsRequest) error {
+func (p *publisher) serve(ctx context.Context, frames <-chan received) error {
 	for {
 		select {
-		case req, ok := <-frames:
+		case r, ok := <-frames:
 			if !ok {
 				return nil
 			}
-			err := p.frame(ctx, req, frames)
+			err := p.frame(ctx, r, frames)
 			if err != nil && ctx.Err() != nil && fault.Of(err) == nil {
 				return p.leave(context.Cause(ctx)) // it failed because the stream has to end
 			}
@@ -299,17 +341,17 @@ func (p *publisher) leave(cause error) error {
 }
 
 // frame carries out a request, and those that gather met behind it.
-func (p *publisher) frame(ctx context.Context, req *pb.PublishResultsRequest, frames <-chan *pb.PublishResultsRequest) error {
-	for req != nil {
-		if err := rules.Message(req); err != nil {
-			return err
+func (p *publisher) frame(ctx context.Context, r received, frames <-chan received) error {
+	for r.req != nil {
+		if r.err != nil {
+			return r.err
 		}
 		var err error
-		var next *pb.PublishResultsRequest
-		switch f := req.Frame.(type) {
+		var next received
+		switch f := r.req.Frame.(type) {
 		case *pb.PublishResultsRequest_Batch:
-			var batches []*pb.PublishBatch
-			batches, next = gather(f.Batch, frames)
+			var batches []batch
+			batches, next = gather(batch{f.Batch, r.bad}, frames)
 			err = p.batches(ctx, batches)
 		case *pb.PublishResultsRequest_Finish:
 			err = p.finish(ctx, f.Finish)
@@ -319,38 +361,32 @@ func (p *publisher) frame(ctx context.Context, req *pb.PublishResultsRequest, fr
 		if err != nil {
 			return err
 		}
-		req = next
+		r = next
 	}
 	return nil
 }
 
 // gather adds the batches that are waiting already to a first one, so that they
-// share a commit. It returns also the request that is not a batch, if it met one.
-func gather(first *pb.PublishBatch, frames <-chan *pb.PublishResultsRequest) ([]*pb.PublishBatch, *pb.PublishResultsRequest) {
-	batches, items := []*pb.PublishBatch{first}, len(first.Items)
+// share a commit. It returns also the request that is no good batch, if it met one.
+func gather(first batch, frames <-chan received) ([]batch, received) {
+	batches, items := []batch{first}, len(first.Items)
 	for items < itemsCommit {
 		select {
-		case req := <-frames:
-			// A batch that breaks a rule is left to the caller, who says so.
-			b := req.GetBatch()
-			if b == nil || rules.Message(req) != nil {
-				return batches, req
+		case r := <-frames:
+			b := r.req.GetBatch()
+			if b == nil || r.err != nil {
+				return batches, r
 			}
-			batches, items = append(batches, b), items+len(b.Items)
+			batches, items = append(batches, batch{b, r.bad}), items+len(b.Items)
 		default:
-			return batches, nil
+			return batches, received{}
 		}
 	}
-	return batches, nil
+	return batches, received{}
 }
 
 // batches commits batches together and acks them.
-func (p *publisher) batches(ctx context.Context, batches []*pb.PublishBatch) error {
-	// Checked out here, so that runners don't wait for each other's checks.
-	bad := make([]map[int]error, len(batches))
-	for i, b := range batches {
-		bad[i] = broke(b)
-	}
+func (p *publisher) batches(ctx context.Context, batches []batch) error {
 	var ack *pb.PublishAck
 	err := p.s.change(ctx, p.key.runID, p.caller, func(tx store.Tx, live *Live) error {
 		shard, err := p.owned(tx)
@@ -363,8 +399,8 @@ func (p *publisher) batches(ctx context.Context, batches []*pb.PublishBatch) err
 		w := p.s.write(tx, live, p.caller.Ref(), p.key.shard, time.Now())
 		ack = &pb.PublishAck{}
 		before := shard.Committed
-		for i, b := range batches {
-			if err := p.take(w, live, &shard, b, bad[i], ack); err != nil {
+		for _, b := range batches {
+			if err := p.take(w, live, &shard, b, ack); err != nil {
 				return err
 			}
 		}
@@ -398,22 +434,8 @@ func (p *publisher) owned(tx store.Tx) (store.Shard, error) {
 	return shard, nil
 }
 
-// broke returns the items of a batch that break a rule, by their index.
-func broke(b *pb.PublishBatch) map[int]error {
-	var bad map[int]error
-	for i, item := range b.Items {
-		if err := rules.Message(item); err != nil {
-			if bad == nil {
-				bad = map[int]error{}
-			}
-			bad[i] = err
-		}
-	}
-	return bad
-}
-
 // take records the items of a batch that are new and not bad.
-func (p *publisher) take(w *writer, live *Live, shard *store.Shard, b *pb.PublishBatch, bad map[int]error, ack *pb.PublishAck) error {
+func (p *publisher) take(w *writer, live *Live, shard *store.Shard, b batch, ack *pb.PublishAck) error {
 	if b.FirstSequence > shard.Committed+1 {
 		return gap(shard.Committed + 1)
 	}
@@ -428,7 +450,7 @@ func (p *publisher) take(w *writer, live *Live, shard *store.Shard, b *pb.Publis
 		if live.Run.State == pb.RunState_RUN_STATE_ENDED {
 			return errEnded
 		}
-		err := bad[i]
+		err := b.bad[i]
 		if err == nil {
 			err = w.item(item)
 		}

@@ -348,7 +348,7 @@ func TestALateWriteOfAnOlderStreamIsRefused(t *testing.T) {
 		fresh.hello(&pb.PublishHello{RunKey: "k"})
 		<-old.done
 		late := &pb.PublishBatch{FirstSequence: 1, Items: []*pb.PublishItem{testOf("A", failed)}}
-		if err := p.batches(t.Context(), []*pb.PublishBatch{late}); !errors.Is(err, errFenced) {
+		if err := p.batches(t.Context(), []batch{{late, nil}}); !errors.Is(err, errFenced) {
 			t.Errorf("a late batch: %v, want SHARD_TAKEN_OVER", err)
 		}
 		if err := p.finish(t.Context(), &pb.PublishFinish{}); !errors.Is(err, errFenced) {
