@@ -11,6 +11,7 @@ import (
 
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
 	"github.com/tcmanager/tcmanager/service/scene"
+	"github.com/tcmanager/tcmanager/service/store"
 )
 
 // feed is a stream whose runner sends batches and reads every answer at once.
@@ -69,4 +70,34 @@ func BenchmarkPublish(b *testing.B) {
 		b.Fatal(err, f.failed)
 	}
 	b.ReportMetric(float64(b.N*benchItems)/b.Elapsed().Seconds(), "results/s")
+}
+
+// BenchmarkReload measures how long a run of 46,000 tests takes to come back into
+// memory, which happens once after a restart, while no other update runs.
+func BenchmarkReload(b *testing.B) {
+	st := scene.New(b)
+	runs := New(st.Store, Config{Logger: slog.New(slog.DiscardHandler)})
+	defer runs.Close()
+	f := &feed{ctx: st.As(scene.Bot), first: 1, left: 92, hello: &pb.PublishResultsRequest{
+		Frame: &pb.PublishResultsRequest_Hello{Hello: &pb.PublishHello{Project: scene.Key, RunKey: "k"}},
+	}}
+	if err := runs.PublishResults(f); err != nil || f.failed != nil {
+		b.Fatal(err, f.failed)
+	}
+	var id string
+	st.View(func(r store.Reader) error {
+		running, err := r.RunningRuns("")
+		id = running[0].Id
+		return err
+	})
+	b.ReportAllocs()
+	for b.Loop() {
+		st.Update(func(tx store.Tx) error {
+			live, err := readLive(tx, id)
+			if err == nil && len(live.tests) != 46_000 {
+				err = fmt.Errorf("%d tests came back", len(live.tests))
+			}
+			return err
+		})
+	}
 }
