@@ -20,7 +20,7 @@
  * Run page
  *   run-state                data-state: planned | running | failing | passed | failed | cancelled | timed-out | interrupted | aborted
  *   run-clock                the elapsed time
- *   count-total, count-passed, ... the number alone is its text
+ *   count-total, count-passed, ... the number alone is its text, with commas; data-value is it without
  *   progress                 the segmented bar
  *   shard                    data-shard, data-state: live | disconnected | finished
  *   running-test             a test in flight: data-suite, data-test

@@ -1,4 +1,4 @@
-import { ActionIcon, TextInput, Tooltip } from "@mantine/core";
+import { ActionIcon, Button, TextInput, Tooltip } from "@mantine/core";
 import type { RunSnapshot } from "@tcmanager/client";
 import { type RefObject, useCallback, useRef } from "react";
 import { Icon } from "../../components/icon/Icon";
@@ -39,7 +39,14 @@ export function TestTree({ tree, snapshot, view, onReload }: TestTreeProps) {
       className={styles.panel}
     >
       <Filter box={filterBox} view={view} />
-      <TreeBody tree={tree} snapshot={snapshot} view={view} onReload={onReload} filterBox={filterBox} />
+      <TreeBody
+        tree={tree}
+        snapshot={snapshot}
+        view={view}
+        onReload={onReload}
+        filterBox={filterBox}
+        onChange={redraw}
+      />
       <Foot tree={tree} />
     </Panel>
   );
@@ -123,9 +130,10 @@ function capital(word: string): string {
 
 interface TreeBodyProps extends TestTreeProps {
   readonly filterBox: RefObject<HTMLInputElement | null>;
+  readonly onChange: () => void;
 }
 
-function TreeBody({ tree, snapshot, view, onReload, filterBox }: TreeBodyProps) {
+function TreeBody({ tree, snapshot, view, onReload, filterBox, onChange }: TreeBodyProps) {
   const lines = tree.visible();
   if (snapshot.rowsState === "failed") {
     return (
@@ -141,6 +149,7 @@ function TreeBody({ tree, snapshot, view, onReload, filterBox }: TreeBodyProps) 
         suites={snapshot.suites}
         view={view}
         filterBox={filterBox}
+        onChange={onChange}
       />
     );
   }
@@ -160,15 +169,15 @@ function NothingMatches({ view }: { readonly view: RunViewState }) {
       title={view.only === "failed" && view.filter === "" ? "Nothing failed" : "No test matches"}
       compact
     >
-      <button
-        type="button"
+      <Button
+        variant="default"
         onClick={() => {
           view.setFilter("");
           view.setOnly("all");
         }}
       >
         Show all tests
-      </button>
+      </Button>
     </Empty>
   );
 }

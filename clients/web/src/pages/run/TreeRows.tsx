@@ -1,12 +1,11 @@
 import { useVirtualizer } from "@tanstack/react-virtual";
 import type { RowTable } from "@tcmanager/client";
 import type { Suite } from "@tcmanager/gen/tcmanager/v1/execution_pb";
-import { type RefObject, useCallback, useEffect, useMemo, useRef, useState } from "react";
+import { type RefObject, useCallback, useEffect, useRef, useState } from "react";
 import type { RunTree, TreeNode } from "../../tree/tree";
 import styles from "./Tree.module.css";
 import { rowDomId, TreeRow } from "./TreeRow";
 import type { RunViewState } from "./useRunView";
-import { useTick } from "./useTick";
 import { useTreeKeys } from "./useTreeKeys";
 
 const rowHeight = 28;
@@ -18,27 +17,21 @@ interface TreeRowsProps {
   readonly suites: ReadonlyMap<string, Suite>;
   readonly view: RunViewState;
   readonly filterBox: RefObject<HTMLInputElement | null>;
+  /** Called after lines were shown or hidden from here: the tree is kept outside React. */
+  readonly onChange: () => void;
 }
 
 /** The lines of the tree that are in sight. */
-export function TreeRows({ tree, lines, rows, suites, view, filterBox }: TreeRowsProps) {
-  const scroll = useRef<HTMLDivElement>(null);
+export function TreeRows({ tree, lines, rows, suites, view, filterBox, onChange }: TreeRowsProps) {
   const [cursor, setCursor] = useState<TreeNode>();
-  const redraw = useTick();
-  const virtual = useVirtualizer({
-    count: lines.length,
-    getScrollElement: () => scroll.current,
-    estimateSize: () => rowHeight,
-    getItemKey: (index) => lines[index]?.id ?? index,
-    overscan: 12,
-  });
+  const { scroll, virtual } = useVirtualLines(lines);
   const selected = view.suite === undefined ? undefined : tree.find(view.suite, view.test);
   const toggle = useCallback(
     (node: TreeNode) => {
       tree.setOpen(node, !tree.isOpen(node));
-      redraw();
+      onChange();
     },
-    [tree, redraw],
+    [tree, onChange],
   );
   const open = useCallback(
     (node: TreeNode) => {
@@ -52,7 +45,11 @@ export function TreeRows({ tree, lines, rows, suites, view, filterBox }: TreeRow
     virtual.scrollToIndex(index, { align: "auto" });
   };
   useTreeKeys({ tree, lines, cursor: cursor ?? selected, moveTo, open, toggle, view, filterBox });
-  useReveal(tree, selected, (index) => virtual.scrollToIndex(index, { align: "center" }), setCursor);
+  useReveal(tree, selected, (node, index) => {
+    setCursor(node);
+    onChange();
+    requestAnimationFrame(() => virtual.scrollToIndex(index, { align: "center" }));
+  });
   const items = virtual.getVirtualItems();
   const inSight = cursor !== undefined && items.some((item) => lines[item.index] === cursor);
   return (
@@ -90,22 +87,31 @@ export function TreeRows({ tree, lines, rows, suites, view, filterBox }: TreeRow
   );
 }
 
-/** Shows the line that an address names, once, as soon as it is known. */
+function useVirtualLines(lines: readonly TreeNode[]) {
+  const scroll = useRef<HTMLDivElement>(null);
+  const virtual = useVirtualizer({
+    count: lines.length,
+    getScrollElement: () => scroll.current,
+    estimateSize: () => rowHeight,
+    getItemKey: (index) => lines[index]?.id ?? index,
+    overscan: 12,
+  });
+  return { scroll, virtual };
+}
+
+/** Shows the line that an address names, once, as soon as it is known; show is told where it is then. */
 function useReveal(
   tree: RunTree,
   selected: TreeNode | undefined,
-  scrollTo: (index: number) => void,
-  setCursor: (node: TreeNode) => void,
+  show: (node: TreeNode, index: number) => void,
 ): void {
-  const latest = useRef(scrollTo);
-  latest.current = scrollTo;
-  const [first] = useMemo(() => [{ done: false }], []);
+  const latest = useRef(show);
+  latest.current = show;
+  const done = useRef(false);
   useEffect(() => {
-    if (selected === undefined || first.done) return;
-    first.done = true;
+    if (selected === undefined || done.current) return;
+    done.current = true;
     tree.reveal(selected);
-    setCursor(selected);
-    const index = tree.visible().indexOf(selected);
-    if (index >= 0) requestAnimationFrame(() => latest.current(index));
-  }, [tree, selected, first, setCursor]);
+    latest.current(selected, tree.visible().indexOf(selected));
+  }, [tree, selected]);
 }

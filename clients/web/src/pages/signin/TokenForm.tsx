@@ -1,3 +1,4 @@
+import { Code } from "@connectrpc/connect";
 import { Button, PasswordInput } from "@mantine/core";
 import { createClient, toTcmError } from "@tcmanager/client";
 import { type FormEvent, useState } from "react";
@@ -34,7 +35,7 @@ export function TokenForm() {
           autoComplete="off"
           value={token}
           onChange={(event) => setToken(event.currentTarget.value)}
-          error={error === undefined ? undefined : messageOf(error)}
+          error={error === undefined ? undefined : whyNot(error)}
           autoFocus
         />
         <Button type="submit" size="sm" loading={busy} disabled={token.trim() === ""}>
@@ -43,4 +44,11 @@ export function TokenForm() {
       </form>
     </>
   );
+}
+
+function whyNot(error: unknown): string {
+  const { code } = toTcmError(error);
+  return code === Code.Unauthenticated
+    ? "The server does not accept this token. It may have expired, or be for another server: ask for a new one."
+    : messageOf(error);
 }
