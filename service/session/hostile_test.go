@@ -91,7 +91,12 @@ func TestARoomThatIsJoinedAnewIsNotLeftForAnOldReason(t *testing.T) {
 		c.join(&pb.JoinRoom{Room: room})
 		st.Update(func(tx store.Tx) error { return tx.DeleteMember(scene.ProjectID, scene.Tester) })
 		st.server.Recheck(scene.Tester)
-		<-reached
+		for blocked := false; !blocked; {
+			select {
+			case blocked = <-reached:
+			case <-c.out: // news of who is there
+			}
+		}
 		st.Update(func(tx store.Tx) error { return tx.PutMember(scene.ProjectID, scene.Tester, pb.Role_ROLE_TESTER) })
 		c.ask(&pb.JoinRoom{Room: room})
 		synctest.Wait()
@@ -327,6 +332,54 @@ func TestWhoLeavesAProjectNoLongerFollowsItsRuns(t *testing.T) {
 					if r := c.next().GetLeft().GetRoom(); rooms[r] {
 						left++
 					}
+				}
+			})
+		})
+	}
+}
+
+func TestWhoFollowsAProjectHearsEveryEventOfTheRunsThatStart(t *testing.T) {
+	for name, wait := range map[string]func(){"at once": func() {}, "after the client read all": synctest.Wait} {
+		t.Run(name, func(t *testing.T) {
+			onStage(t, session.Config{}, func(t *testing.T, st *stage) {
+				start := func(key string) (string, string) {
+					resp, err := st.runs.StartRun(st.As(scene.Tester), &pb.StartRunRequest{Project: scene.Key, RunKey: key})
+					if err != nil {
+						t.Fatal(err)
+					}
+					return resp.Run.Id, string(event.RunRoom(resp.Run.Id))
+				}
+				_, old := start("old")
+				c := st.connect(scene.Viewer)
+				c.hello("")
+				c.join(&pb.JoinRoom{Room: room, Detail: pb.Detail_DETAIL_ALL})
+				id, fresh := start("fresh")
+				wait()
+				for i := range 3 {
+					if _, err := st.runs.ReportResult(st.As(scene.Tester), &pb.ReportResultRequest{RunId: id, Update: &pb.TestExecutionUpdate{
+						Test: &pb.TestRef{Suite: "s", Name: fmt.Sprint(i)}, Status: pb.Status_STATUS_PASSED,
+					}}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if _, err := st.runs.FinishRun(st.As(scene.Tester), &pb.FinishRunRequest{RunId: id}); err != nil {
+					t.Fatal(err)
+				}
+				// Started, three results, the suite's end, ended.
+				heard, snapshot := uint64(0), false
+				for heard < 6 {
+					frame := c.next()
+					snapshot = snapshot || frame.GetJoined().GetRoom() == old && frame.GetJoined().GetRun() != nil
+					for _, ev := range frame.Events {
+						if ev.Room == fresh && ev.Offset > 0 {
+							if heard++; ev.Offset != heard {
+								t.Fatalf("heard event %d of the run, want %d", ev.Offset, heard)
+							}
+						}
+					}
+				}
+				if !snapshot {
+					t.Error("the run that was running had no snapshot")
 				}
 			})
 		})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
@@ -26,6 +27,12 @@ type membership struct {
 	unsubscribe func()
 	follow      bool // of a project: every running run's room comes along
 	followed    bool // of a run: the session is here because it follows the project
+	new         bool // of a followed run: it started after the project was joined
+	// Of a project that is followed: the number of the newest run that was there
+	// when the room was joined, or that was come into since. Later ones are told
+	// from their first event. Guarded by Session.mu, as is whether it is known yet.
+	newest uint32
+	read   bool
 }
 
 // join brings the session into a room and queues the Joined frame.
@@ -99,16 +106,29 @@ func (s *Session) begin(ctx context.Context, to uint64, room event.Room, m *memb
 	joined := &pb.Joined{Room: string(room)}
 	var from uint64
 	var newest event.Position
+	var newestRun uint32
 	reset := ""
 	err := s.srv.deps.Store.View(ctx, func(r store.Reader) error {
 		if _, err := source.Enter(r, s.userID(), room); err != nil {
 			return err
+		}
+		if m.follow {
+			runs, err := r.Runs(room.ID(), 0, 1)
+			if err != nil {
+				return fmt.Errorf("look for the newest run of %s: %w", room, err)
+			}
+			for _, run := range runs {
+				newestRun = run.Number
+			}
 		}
 		head, err := r.Head(room)
 		if err != nil {
 			return fmt.Errorf("read the head of %s: %w", room, err)
 		}
 		newest = head.Newest
+		if m.new && head.Trim.Offset == 0 {
+			asked = head.Trim.Proto() // the place before the first event
+		}
 		if asked != nil {
 			if reset, err = whyNot(r, room, head, event.PositionOf(asked)); err != nil {
 				return err
@@ -128,6 +148,9 @@ func (s *Session) begin(ctx context.Context, to uint64, room event.Room, m *memb
 	if err != nil {
 		return err
 	}
+	s.mu.Lock()
+	m.newest, m.read = newestRun, true
+	s.mu.Unlock()
 	joined.Position = newest.Proto()
 	joined.Presence, joined.Activity = s.srv.deps.Presence.Room(room)
 	if reset != "" {
@@ -300,14 +323,28 @@ func (s *Session) evict(room event.Room, m *membership, why error) {
 	}
 }
 
+// runsAtOnce is how many runs that started are looked at at a time.
+const runsAtOnce = 100
+
 // follow brings the session into the rooms of the running runs of the projects
-// it follows, and out of those that ended.
+// it follows, and out of those that ended. It comes into one at a time: the
+// answer is large, and is sent before the next.
 func (s *Session) follow(ctx context.Context) {
 	running := map[event.Room]bool{}
-	for project := range s.in(func(m *membership) bool { return m.follow }) {
-		var runs []*pb.Run
+	joining := false
+	for project, m := range s.in(func(m *membership) bool { return m.follow }) {
+		s.mu.Lock()
+		newest, read := m.newest, m.read
+		s.mu.Unlock()
+		if !read {
+			return // it is being joined, and calls again once it is
+		}
+		var runs, latest []*pb.Run
 		err := s.srv.deps.Store.View(ctx, func(r store.Reader) (err error) {
-			runs, err = r.RunningRuns(project.ID())
+			if runs, err = r.RunningRuns(project.ID()); err != nil {
+				return err
+			}
+			latest, err = r.Runs(project.ID(), 0, runsAtOnce)
 			return err
 		})
 		if err != nil {
@@ -316,28 +353,46 @@ func (s *Session) follow(ctx context.Context) {
 		for _, run := range runs {
 			running[event.RunRoom(run.Id)] = true
 		}
-	}
-	in := s.in(func(*membership) bool { return true })
-	for room := range running {
-		if in[room] == nil {
-			// One at a time: the answer is large, and is sent before the next.
-			if s.joinFollowed(ctx, room) {
-				poke(s.runs)
-			}
-			break
+		if !joining {
+			joining = s.joinNext(ctx, m, newest, latest, runs)
 		}
 	}
 	s.leaveEnded(running)
+	if joining {
+		poke(s.runs)
+	}
+}
+
+// joinNext brings the session into one more run of a project that it follows: the
+// first one that started since, even if it has ended already, or else one that is
+// running. It reports whether there may be another.
+func (s *Session) joinNext(ctx context.Context, project *membership, newest uint32, latest, running []*pb.Run) bool {
+	for _, run := range slices.Backward(latest) {
+		if run.Number > newest {
+			s.mu.Lock()
+			project.newest = run.Number
+			s.mu.Unlock()
+			return s.joinFollowed(ctx, event.RunRoom(run.Id), true)
+		}
+	}
+	in := s.in(func(*membership) bool { return true })
+	for _, run := range running {
+		if room := event.RunRoom(run.Id); in[room] == nil {
+			return s.joinFollowed(ctx, room, false)
+		}
+	}
+	return false
 }
 
 // joinFollowed reports whether it brought the session into a room.
-func (s *Session) joinFollowed(ctx context.Context, room event.Room) bool {
-	m := &membership{followed: true}
+func (s *Session) joinFollowed(ctx context.Context, room event.Room, isNew bool) bool {
+	m := &membership{followed: true, new: isNew}
 	err := s.enter(room, m)
 	if err == nil {
 		if err = s.begin(ctx, 0, room, m, nil); err != nil {
 			s.leave(room, m)
 		}
+		m.new = false
 	}
 	if errors.Is(err, errLeftRoom) { // the client joined it by itself, or left
 		return true

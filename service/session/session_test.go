@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -418,7 +419,7 @@ func TestACommandIsAckedAndWithAllDetailTheRunsOfAProjectComeAlong(t *testing.T)
 				}
 				runID = a.Result.GetStartRun().GetRun().GetId()
 			}
-			joined = joined || frame.GetJoined().GetRun() != nil
+			joined = joined || strings.HasPrefix(frame.GetJoined().GetRoom(), string(event.KindRun))
 		}
 		runRoom := string(event.RunRoom(runID))
 		if _, err := st.runs.ReportResult(st.As(scene.Tester), &pb.ReportResultRequest{RunId: runID, Update: &pb.TestExecutionUpdate{
