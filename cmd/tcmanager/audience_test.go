@@ -98,8 +98,12 @@ func (a *audience) noteLocked(res *pb.SubscribeResponse) {
 	}
 	if j := res.GetJoined(); j != nil {
 		a.joined[j.Room] = j
-		if !j.Recovered {
+		switch {
+		case !j.Recovered:
 			a.positions[j.Room] = proto.CloneOf(j.Position)
+		case a.positions[j.Room] == nil:
+			// A run that started after its project was joined: all of it follows.
+			a.positions[j.Room] = &pb.Position{}
 		}
 	}
 	if b := res.GetBookmark(); b != nil {
