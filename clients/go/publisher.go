@@ -89,10 +89,11 @@ type Publisher struct {
 	client *Client
 	config PublisherConfig
 
-	wake     chan struct{} // something changed that the sender should look at
-	ended    chan struct{} // closed when Run returns, or never began before Close
-	stop     context.CancelCauseFunc
-	stopping context.Context
+	wake      chan struct{} // something changed that the sender should look at
+	finishing chan struct{} // closed when Finish is called
+	ended     chan struct{} // closed when Run returns, or never began before Close
+	stop      context.CancelCauseFunc
+	stopping  context.Context
 
 	mu        sync.Mutex // guards all below
 	queue     queue
@@ -120,11 +121,12 @@ func (c *Client) NewPublisher(config PublisherConfig) *Publisher {
 		config.DiskLimit = defaultDisk
 	}
 	p := &Publisher{
-		client: c,
-		config: config,
-		wake:   make(chan struct{}, 1),
-		ended:  make(chan struct{}),
-		queue:  queue{memoryLimit: config.MemoryLimit, diskLimit: config.DiskLimit, dir: config.SpoolDir},
+		client:    c,
+		config:    config,
+		wake:      make(chan struct{}, 1),
+		finishing: make(chan struct{}),
+		ended:     make(chan struct{}),
+		queue:     queue{memoryLimit: config.MemoryLimit, diskLimit: config.DiskLimit, dir: config.SpoolDir},
 	}
 	p.stopping, p.stop = context.WithCancelCause(context.Background())
 	return p
@@ -199,6 +201,7 @@ func (p *Publisher) Finish(ctx context.Context, o FinishOptions) Report {
 		if p.sealed == nil {
 			p.sealed = ErrFinished
 		}
+		close(p.finishing)
 		p.wakeSender()
 	}
 	p.mu.Unlock()

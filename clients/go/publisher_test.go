@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -259,6 +260,38 @@ func TestAServerThatIsNeverThereCostsOneWarningAndABoundedWait(t *testing.T) {
 			t.Errorf("warnings %v", warnings)
 		}
 	})
+}
+
+func TestAServerThatIsBackBeforeTheEndGetsEverything(t *testing.T) {
+	for range 20 { // the back-off is random
+		synctest.Test(t, func(t *testing.T) {
+			var down atomic.Bool
+			down.Store(true)
+			failed := make(chan struct{}, 1)
+			l := &lane{onHello: func(context.Context, int) error {
+				if !down.Load() {
+					return nil
+				}
+				select {
+				case failed <- struct{}{}:
+				default:
+				}
+				return status.Error(codes.Unavailable, "down")
+			}}
+			p, _ := start(t, serve(t, l), PublisherConfig{})
+			publish(t, p, 0, 100)
+			time.Sleep(5 * time.Minute) // the back-off has reached its cap
+			for len(failed) > 0 {
+				<-failed
+			}
+			<-failed // an attempt has just failed, and the server is back
+			down.Store(false)
+			if r := p.Finish(t.Context(), FinishOptions{StallTimeout: 2 * time.Second}); !r.Finished || r.NotUploaded != 0 {
+				t.Errorf("report %+v", r)
+			}
+			mustEqual(t, l.names(), counted(100))
+		})
+	}
 }
 
 func TestASlowServerNeverMakesTheCallerWait(t *testing.T) {

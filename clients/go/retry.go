@@ -119,6 +119,15 @@ func (r *retries) delay(err error, lived time.Duration) time.Duration {
 	return max(d, retryInfo(err))
 }
 
+// askedDelay is how long the server asked to wait before the next attempt, as an
+// error or before it stopped; 0 if it didn't.
+func askedDelay(err error) time.Duration {
+	if away, ok := errors.AsType[goingAwayError](err); ok {
+		return away.after
+	}
+	return retryInfo(err)
+}
+
 // retryInfo is the delay that the server asked for; 0 if it didn't.
 func retryInfo(err error) time.Duration {
 	for _, d := range status.Convert(err).Details() {

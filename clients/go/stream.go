@@ -24,6 +24,9 @@ const (
 	// healthyAfter is how long a connection must have lived for the back-off to
 	// begin anew.
 	healthyAfter = 10 * time.Second
+	// finishPause is the longest wait between two attempts once Finish waits for
+	// the end.
+	finishPause = 500 * time.Millisecond
 	// frameOverhead is what a batch's header may take of the request limit.
 	frameOverhead = 64
 	// maxGaps is how many times in a row the server may ask for items in another
@@ -78,7 +81,7 @@ func (p *Publisher) Run(ctx context.Context) error {
 			return terminal
 		}
 		p.noteTrouble(err)
-		if !wait(ctx, retry.delay(err, time.Since(begun))) {
+		if !p.pause(ctx, retry.delay(err, time.Since(begun)), askedDelay(err)) {
 			return context.Cause(ctx)
 		}
 	}
@@ -96,6 +99,29 @@ func (p *Publisher) noteTrouble(err error) {
 	p.mu.Unlock()
 	if first {
 		p.warn(fmt.Errorf("results are kept and will be sent when %s answers: %w", p.client.Addr(), plain{err}))
+	}
+}
+
+// pause waits between two attempts, and reports false if ctx is done first. Finish
+// gives up soon, and the server may be back already: from then on the wait is
+// short. It is never shorter than what the server asked for.
+func (p *Publisher) pause(ctx context.Context, d, asked time.Duration) bool {
+	soon := max(asked, min(d, finishPause))
+	select {
+	case <-p.finishing:
+		return wait(ctx, soon)
+	default:
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	begun := time.Now()
+	select {
+	case <-t.C:
+		return true
+	case <-p.finishing:
+		return wait(ctx, min(d, soon)-time.Since(begun))
+	case <-ctx.Done():
+		return false
 	}
 }
 
