@@ -75,8 +75,20 @@ func (f Frozen) slices() mem.BufferSlice {
 	return mem.BufferSlice{mem.SliceBuffer(f.encoded)}
 }
 
-// Unmarshal decodes a message.
-func (c Codec) Unmarshal(data mem.BufferSlice, v any) error { return c.proto.Unmarshal(data, v) }
+// Unmarshal decodes a message. One that would take far more memory than its bytes
+// is refused before.
+func (c Codec) Unmarshal(data mem.BufferSlice, v any) error {
+	m, ok := v.(protobuf.Message)
+	if !ok || data.Len() <= smallBytes {
+		return c.proto.Unmarshal(data, v)
+	}
+	whole := data.MaterializeToBuffer(mem.DefaultBufferPool())
+	defer whole.Free()
+	if err := checkParts(m.ProtoReflect().Descriptor(), whole.ReadOnlyData()); err != nil {
+		return err
+	}
+	return c.proto.Unmarshal(mem.BufferSlice{whole}, v)
+}
 
 // Name is "proto": peers can't tell the difference.
 func (c Codec) Name() string { return proto.Name }
