@@ -17,7 +17,7 @@ import (
 // second tab. The verbs:
 //
 //	server [FLAG...]                  start the server; --dev on free ports unless said otherwise
-//	stop, restart                     stop it cleanly, and start it again at the same addresses
+//	stop, restart [FLAG...]           stop it cleanly, and start it again at the same addresses
 //	join WHO ROOM [detail=all]        come into a room (project:demo, testrun:KEY, testcase:TC-1, user:WHO)
 //	leave WHO [ROOM]                  leave a room, or go altogether
 //	drop WHO                          lose the connection without a word

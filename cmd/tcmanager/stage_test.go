@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -126,13 +127,14 @@ func (s *stage) stopServer() error {
 	}
 }
 
-// restart stops the server and starts it where it was.
-func (s *stage) restart() error {
+// restart stops the server and starts it where it was, with more flags if there
+// are any.
+func (s *stage) restart(more []string) error {
 	grpcAddr, httpAddr := s.running.grpcL.Addr().String(), s.running.httpL.Addr().String()
 	if err := s.stopServer(); err != nil {
 		return err
 	}
-	return s.startServer(append(s.args, "--grpc-addr", grpcAddr, "--http-addr", httpAddr))
+	return s.startServer(slices.Concat(s.args, []string{"--grpc-addr", grpcAddr, "--http-addr", httpAddr}, more))
 }
 
 // userID is the id of a person: the development users go by their roles.

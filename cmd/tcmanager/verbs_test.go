@@ -29,7 +29,7 @@ type verb struct {
 var allVerbs = map[string]verb{
 	"server":   {(*stage).doServer, 0, "[FLAG...]"},
 	"stop":     {(*stage).doStop, 0, ""},
-	"restart":  {(*stage).doRestart, 0, ""},
+	"restart":  {(*stage).doRestart, 0, "[FLAG...]"},
 	"join":     {(*stage).doJoin, 2, "WHO ROOM [detail=all]"},
 	"leave":    {(*stage).doLeave, 1, "WHO [ROOM]"},
 	"drop":     {(*stage).doLeave, 1, "WHO"},
@@ -146,9 +146,9 @@ func hears(ts *testscript.TestScript, neg bool, args []string) {
 	settle(ts, false, ev, err)
 }
 
-func (s *stage) doServer(args []string) (any, error) { return nil, s.startServer(args) }
-func (s *stage) doStop([]string) (any, error)        { return nil, s.stopServer() }
-func (s *stage) doRestart([]string) (any, error)     { return nil, s.restart() }
+func (s *stage) doServer(args []string) (any, error)  { return nil, s.startServer(args) }
+func (s *stage) doStop([]string) (any, error)         { return nil, s.stopServer() }
+func (s *stage) doRestart(more []string) (any, error) { return nil, s.restart(more) }
 
 func (s *stage) audience(who string) (*audience, error) {
 	if a := s.sessions[who]; a != nil {
