@@ -33,7 +33,12 @@ the upload never changes it.`,
 		Example: `  tcm run --project demo -- go test ./...
   tcm run --project demo --name nightly -- go test -race -count=2 ./...
   tcm run --project demo -- make test-json`,
-		Args: cobra.MinimumNArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return errors.New("which command? Give it after --, for example: tcm run --project demo -- go test ./...")
+			}
+			return nil
+		},
 	}
 	o := g.addUploadFlags(c)
 	c.RunE = func(_ *cobra.Command, args []string) error {

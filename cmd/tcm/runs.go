@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -109,7 +110,12 @@ func newRunsShow(g *global) *cobra.Command {
 		Example: `  tcm runs show last --project demo
   tcm runs show '#12' --project demo
   tcm runs show 0190b0c4-7e1f-7c3a-9d1e-1b2c3d4e5f60 --json | jq .counts.failed`,
-		Args: cobra.ExactArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return errors.New("which run? Give one id, a number such as 12, or last; tcm runs list shows them")
+			}
+			return nil
+		},
 	}
 	project := g.project(c)
 	asJSON := c.Flags().Bool("json", false, "print JSON")

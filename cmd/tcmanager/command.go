@@ -71,7 +71,7 @@ back, finishes what is running, and closes the store. A second one ends it at on
 			if err = errors.Join(err, c.Check()); err != nil {
 				return &usageError{err}
 			}
-			return serve(cmd.Context(), c, cmd.ErrOrStderr())
+			return serve(cmd.Context(), c, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	config.Flags(cmd.Flags())

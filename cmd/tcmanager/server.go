@@ -72,18 +72,19 @@ type server struct {
 	publicURL string
 }
 
-// serve runs the server until ctx ends and it has stopped. Logs and the banner
-// go to w.
-func serve(ctx context.Context, c config.Config, w io.Writer) error {
-	log := newLogger(w, c)
+// serve runs the server until ctx ends and it has stopped. Logs go to errs. The
+// banner goes to out, where a person reads it: in a terminal, and in development
+// also through a pipe, since it says what to do next.
+func serve(ctx context.Context, c config.Config, out, errs io.Writer) error {
+	log := newLogger(errs, c)
 	captureGRPCLog(log)
 	s, err := newServer(ctx, c, log)
 	if err != nil {
 		return err
 	}
-	if isTerminal(w) || c.LogFormat == "text" {
+	if c.Dev || isTerminal(out) {
 		// A terminal that is gone is no reason not to serve.
-		_, _ = io.WriteString(w, s.banner())
+		_, _ = io.WriteString(out, s.banner())
 	}
 	return s.run(ctx)
 }
