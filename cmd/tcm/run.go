@@ -35,7 +35,7 @@ the upload never changes it.`,
   tcm run --project demo -- make test-json`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return errors.New("which command? Give it after --, for example: tcm run --project demo -- go test ./...")
+				return errors.New("which command? Give it after --, such as: tcm run --project demo -- go test ./pkg")
 			}
 			return nil
 		},
