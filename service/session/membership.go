@@ -113,12 +113,9 @@ func (s *Session) begin(ctx context.Context, to uint64, room event.Room, m *memb
 			return err
 		}
 		if m.follow {
-			runs, err := r.Runs(room.ID(), 0, 1)
-			if err != nil {
-				return fmt.Errorf("look for the newest run of %s: %w", room, err)
-			}
-			for _, run := range runs {
-				newestRun = run.Number
+			var err error
+			if newestRun, err = newestRunOf(r, room); err != nil {
+				return err
 			}
 		}
 		head, err := r.Head(room)
@@ -161,6 +158,18 @@ func (s *Session) begin(ctx context.Context, to uint64, room event.Room, m *memb
 		return errLeftRoom
 	}
 	return nil
+}
+
+// newestRunOf returns the number of the newest run of a project; 0 if there is none.
+func newestRunOf(r store.Reader, project event.Room) (uint32, error) {
+	runs, err := r.Runs(project.ID(), 0, 1)
+	if err != nil {
+		return 0, fmt.Errorf("look for the newest run of %s: %w", project, err)
+	}
+	if len(runs) == 0 {
+		return 0, nil
+	}
+	return runs[0].Number, nil
 }
 
 func resetOf(room event.Room, reason string) *pb.SubscribeResponse {
@@ -323,7 +332,7 @@ func (s *Session) evict(room event.Room, m *membership, why error) {
 	}
 }
 
-// runsAtOnce is how many runs that started are looked at at a time.
+// runsAtOnce is how many runs that started are looked at together.
 const runsAtOnce = 100
 
 // follow brings the session into the rooms of the running runs of the projects
