@@ -47,7 +47,7 @@ func newServices(ctx context.Context, c config.Config, d Deps) (*Services, error
 	projects := project.New(db, time.Now)
 	sessions := session.NewServer(session.Config{
 		Version: d.Version, HeartbeatInterval: c.HeartbeatInterval, HeartbeatTimeout: c.HeartbeatTimeout,
-		HelloTimeout: c.AuthTimeout, MaxSessions: c.MaxConnections, MaxRequestBytes: c.MaxMessageBytes,
+		Logger: d.Log, HelloTimeout: c.AuthTimeout, MaxSessions: c.MaxConnections, MaxRequestBytes: c.MaxMessageBytes,
 	}, session.Deps{
 		Store: db, Router: rooms, Presence: here, Commands: nouns,
 		Rooms: map[event.Kind]session.RoomSource{
@@ -75,6 +75,7 @@ func newServices(ctx context.Context, c config.Config, d Deps) (*Services, error
 		},
 		Run: func(ctx context.Context) error {
 			defer here.Close()
+			defer nouns.runs.Close()
 			return nouns.runs.Run(ctx)
 		},
 		Drain: func(ctx context.Context) { drain(ctx, sessions, nouns.runs) },

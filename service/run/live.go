@@ -19,7 +19,7 @@ const (
 	maxTests    = 1_000_000
 	maxSuites   = 5_000
 	maxAttempts = 1_000
-	maxShards   = 1_000 // each change of one is told with all of them
+	maxShards   = 1_000 // each change of one is told with all of them; also a rule of PublishHello
 )
 
 // Live is a run's rules and counters. It decides what an update means: which

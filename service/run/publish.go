@@ -245,7 +245,7 @@ func (p *publisher) claim(tx store.Tx, live *Live, h *pb.PublishHello, now time.
 	if shard.State == pb.ShardState_SHARD_STATE_FINISHED {
 		return shard, nil
 	}
-	if shard.Incarnation == 0 && len(run.Shards) >= maxShards || h.ExpectedShards > maxShards {
+	if shard.Incarnation == 0 && len(run.Shards) >= maxShards {
 		return shard, errShards
 	}
 	if err := reopen(run); err != nil {

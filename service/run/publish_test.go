@@ -231,7 +231,7 @@ func TestWhatDoesNotBeginWithAHelloEnds(t *testing.T) {
 			r.in <- &pb.PublishResultsRequest{Frame: &pb.PublishResultsRequest_Hello{}}
 		}, "HELLO_FIRST"},
 		"a hello without a key": {func(r *runner) { r.sendHello(&pb.PublishHello{}) }, "INVALID_FIELD"},
-		"too many shards":       {func(r *runner) { r.sendHello(&pb.PublishHello{RunKey: "k", ExpectedShards: maxShards + 1}) }, "TOO_MANY_SHARDS"},
+		"too many shards":       {func(r *runner) { r.sendHello(&pb.PublishHello{RunKey: "k", ExpectedShards: maxShards + 1}) }, "INVALID_FIELD"},
 		"silence":               {func(*runner) {}, "LEASE_LOST"},
 		"two hellos": {func(r *runner) {
 			r.hello(&pb.PublishHello{RunKey: "k"})

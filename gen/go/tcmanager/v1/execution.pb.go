@@ -1888,7 +1888,7 @@ type PublishHello struct {
 	Shard string `protobuf:"bytes,3,opt,name=shard,proto3" json:"shard,omitempty"`
 	// About the run. The first shard to say something wins.
 	Info *RunInfo `protobuf:"bytes,4,opt,name=info,proto3" json:"info,omitempty"`
-	// How many shards will publish into this run; 0 means one.
+	// How many shards will publish into this run, at most 1,000; 0 means one.
 	ExpectedShards uint32 `protobuf:"varint,5,opt,name=expected_shards,json=expectedShards,proto3" json:"expected_shards,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -3761,7 +3761,7 @@ const file_tcmanager_v1_execution_proto_rawDesc = "" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x06runKey\x12\x1d\n" +
 	"\x05shard\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18@R\x05shard\x12)\n" +
 	"\x04info\x18\x04 \x01(\v2\x15.tcmanager.v1.RunInfoR\x04info\x121\n" +
-	"\x0fexpected_shards\x18\x05 \x01(\rB\b\xbaH\x05*\x03\x18\x90NR\x0eexpectedShards\"\x81\x01\n" +
+	"\x0fexpected_shards\x18\x05 \x01(\rB\b\xbaH\x05*\x03\x18\xe8\aR\x0eexpectedShards\"\x81\x01\n" +
 	"\fPublishBatch\x12.\n" +
 	"\x0efirst_sequence\x18\x01 \x01(\x04B\a\xbaH\x042\x02(\x01R\rfirstSequence\x12A\n" +
 	"\x05items\x18\x02 \x03(\v2\x19.tcmanager.v1.PublishItemB\x10\xbaH\r\x92\x01\n" +

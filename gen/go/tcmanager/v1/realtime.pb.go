@@ -881,8 +881,8 @@ func (x *Welcome) GetServerTime() *timestamppb.Timestamp {
 	return nil
 }
 
-// Joined is the state of a room. Events after Joined.position follow, without a
-// gap.
+// Joined is the state of a room. Durable events after Joined.position follow,
+// without a gap, and none comes before it; news of who is there may come earlier.
 type Joined struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The canonical name of the room.
@@ -890,7 +890,8 @@ type Joined struct {
 	// The place of the snapshot; or, when recovered, of the newest event there was.
 	Position *Position `protobuf:"bytes,2,opt,name=position,proto3" json:"position,omitempty"`
 	// Whether the position given was continued: the missed events follow, and
-	// there is no snapshot.
+	// there is no snapshot. Also set for a run that joined because its project is
+	// followed with all detail: its events follow from the first one.
 	Recovered bool `protobuf:"varint,3,opt,name=recovered,proto3" json:"recovered,omitempty"`
 	// The state of what the room is about, at position.
 	//

@@ -436,8 +436,8 @@ export const WelcomeSchema: GenMessage<Welcome> = /*@__PURE__*/
   messageDesc(file_tcmanager_v1_realtime, 7);
 
 /**
- * Joined is the state of a room. Events after Joined.position follow, without a
- * gap.
+ * Joined is the state of a room. Durable events after Joined.position follow,
+ * without a gap, and none comes before it; news of who is there may come earlier.
  *
  * @generated from message tcmanager.v1.Joined
  */
@@ -458,7 +458,8 @@ export type Joined = Message<"tcmanager.v1.Joined"> & {
 
   /**
    * Whether the position given was continued: the missed events follow, and
-   * there is no snapshot.
+   * there is no snapshot. Also set for a run that joined because its project is
+   * followed with all detail: its events follow from the first one.
    *
    * @generated from field: bool recovered = 3;
    */
