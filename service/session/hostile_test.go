@@ -366,8 +366,9 @@ func TestWhoFollowsAProjectHearsEveryEventOfTheRunsThatStart(t *testing.T) {
 					t.Fatal(err)
 				}
 				// Started, three results, the suite's end, ended.
+				// Rooms have no order between them: the run that was running may join last.
 				heard, snapshot := uint64(0), false
-				for heard < 6 {
+				for heard < 6 || !snapshot {
 					frame := c.next()
 					snapshot = snapshot || frame.GetJoined().GetRoom() == old && frame.GetJoined().GetRun() != nil
 					for _, ev := range frame.Events {
@@ -377,9 +378,6 @@ func TestWhoFollowsAProjectHearsEveryEventOfTheRunsThatStart(t *testing.T) {
 							}
 						}
 					}
-				}
-				if !snapshot {
-					t.Error("the run that was running had no snapshot")
 				}
 			})
 		})
