@@ -750,6 +750,53 @@ func (x *UpdateActivityRequest) GetState() ActivityState {
 	return ActivityState_ACTIVITY_STATE_UNSPECIFIED
 }
 
+// UpdatePresenceRequest tells all rooms of the caller's session whether the user
+// is at the machine. A session begins ONLINE, also one that is resumed.
+type UpdatePresenceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// ONLINE or IDLE.
+	State         PresenceState `protobuf:"varint,1,opt,name=state,proto3,enum=tcmanager.v1.PresenceState" json:"state,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdatePresenceRequest) Reset() {
+	*x = UpdatePresenceRequest{}
+	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdatePresenceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdatePresenceRequest) ProtoMessage() {}
+
+func (x *UpdatePresenceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdatePresenceRequest.ProtoReflect.Descriptor instead.
+func (*UpdatePresenceRequest) Descriptor() ([]byte, []int) {
+	return file_tcmanager_v1_collaboration_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *UpdatePresenceRequest) GetState() PresenceState {
+	if x != nil {
+		return x.State
+	}
+	return PresenceState_PRESENCE_STATE_UNSPECIFIED
+}
+
 // AddCommentRequest adds a comment.
 type AddCommentRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -765,7 +812,7 @@ type AddCommentRequest struct {
 
 func (x *AddCommentRequest) Reset() {
 	*x = AddCommentRequest{}
-	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[6]
+	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -777,7 +824,7 @@ func (x *AddCommentRequest) String() string {
 func (*AddCommentRequest) ProtoMessage() {}
 
 func (x *AddCommentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[6]
+	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -790,7 +837,7 @@ func (x *AddCommentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddCommentRequest.ProtoReflect.Descriptor instead.
 func (*AddCommentRequest) Descriptor() ([]byte, []int) {
-	return file_tcmanager_v1_collaboration_proto_rawDescGZIP(), []int{6}
+	return file_tcmanager_v1_collaboration_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *AddCommentRequest) GetTestCaseId() string {
@@ -825,7 +872,7 @@ type AddCommentResponse struct {
 
 func (x *AddCommentResponse) Reset() {
 	*x = AddCommentResponse{}
-	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[7]
+	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -837,7 +884,7 @@ func (x *AddCommentResponse) String() string {
 func (*AddCommentResponse) ProtoMessage() {}
 
 func (x *AddCommentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[7]
+	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -850,7 +897,7 @@ func (x *AddCommentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddCommentResponse.ProtoReflect.Descriptor instead.
 func (*AddCommentResponse) Descriptor() ([]byte, []int) {
-	return file_tcmanager_v1_collaboration_proto_rawDescGZIP(), []int{7}
+	return file_tcmanager_v1_collaboration_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *AddCommentResponse) GetComment() *Comment {
@@ -875,7 +922,7 @@ type ListCommentsRequest struct {
 
 func (x *ListCommentsRequest) Reset() {
 	*x = ListCommentsRequest{}
-	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[8]
+	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -887,7 +934,7 @@ func (x *ListCommentsRequest) String() string {
 func (*ListCommentsRequest) ProtoMessage() {}
 
 func (x *ListCommentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[8]
+	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -900,7 +947,7 @@ func (x *ListCommentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCommentsRequest.ProtoReflect.Descriptor instead.
 func (*ListCommentsRequest) Descriptor() ([]byte, []int) {
-	return file_tcmanager_v1_collaboration_proto_rawDescGZIP(), []int{8}
+	return file_tcmanager_v1_collaboration_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListCommentsRequest) GetTestCaseId() string {
@@ -937,7 +984,7 @@ type ListCommentsResponse struct {
 
 func (x *ListCommentsResponse) Reset() {
 	*x = ListCommentsResponse{}
-	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[9]
+	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -949,7 +996,7 @@ func (x *ListCommentsResponse) String() string {
 func (*ListCommentsResponse) ProtoMessage() {}
 
 func (x *ListCommentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[9]
+	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -962,7 +1009,7 @@ func (x *ListCommentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCommentsResponse.ProtoReflect.Descriptor instead.
 func (*ListCommentsResponse) Descriptor() ([]byte, []int) {
-	return file_tcmanager_v1_collaboration_proto_rawDescGZIP(), []int{9}
+	return file_tcmanager_v1_collaboration_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListCommentsResponse) GetComments() []*Comment {
@@ -1026,7 +1073,10 @@ const file_tcmanager_v1_collaboration_proto_rawDesc = "" +
 	"\xbaH\ar\x05\x10\x01\x18\xc8\x01R\x04room\x125\n" +
 	"\x05field\x18\x02 \x01(\tB\x1f\xbaH\x1cr\x1a2\x18^[a-z][a-z0-9_.-]{0,63}$R\x05field\x12=\n" +
 	"\x05state\x18\x03 \x01(\x0e2\x1b.tcmanager.v1.ActivityStateB\n" +
-	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\x05state\"\x87\x01\n" +
+	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\x05state\"V\n" +
+	"\x15UpdatePresenceRequest\x12=\n" +
+	"\x05state\x18\x01 \x01(\x0e2\x1b.tcmanager.v1.PresenceStateB\n" +
+	"\xbaH\a\x82\x01\x04\x18\x01\x18\x02R\x05state\"\x87\x01\n" +
 	"\x11AddCommentRequest\x12*\n" +
 	"\ftest_case_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\n" +
 	"testCaseId\x12\x1e\n" +
@@ -1082,7 +1132,7 @@ func file_tcmanager_v1_collaboration_proto_rawDescGZIP() []byte {
 }
 
 var file_tcmanager_v1_collaboration_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_tcmanager_v1_collaboration_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_tcmanager_v1_collaboration_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_tcmanager_v1_collaboration_proto_goTypes = []any{
 	(CollaborationType)(0),        // 0: tcmanager.v1.CollaborationType
 	(PresenceState)(0),            // 1: tcmanager.v1.PresenceState
@@ -1093,45 +1143,47 @@ var file_tcmanager_v1_collaboration_proto_goTypes = []any{
 	(*Presence)(nil),              // 6: tcmanager.v1.Presence
 	(*Activity)(nil),              // 7: tcmanager.v1.Activity
 	(*UpdateActivityRequest)(nil), // 8: tcmanager.v1.UpdateActivityRequest
-	(*AddCommentRequest)(nil),     // 9: tcmanager.v1.AddCommentRequest
-	(*AddCommentResponse)(nil),    // 10: tcmanager.v1.AddCommentResponse
-	(*ListCommentsRequest)(nil),   // 11: tcmanager.v1.ListCommentsRequest
-	(*ListCommentsResponse)(nil),  // 12: tcmanager.v1.ListCommentsResponse
-	(*UserRef)(nil),               // 13: tcmanager.v1.UserRef
-	(*TestCase)(nil),              // 14: tcmanager.v1.TestCase
-	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
-	(TestCaseField)(0),            // 16: tcmanager.v1.TestCaseField
-	(*durationpb.Duration)(nil),   // 17: google.protobuf.Duration
+	(*UpdatePresenceRequest)(nil), // 9: tcmanager.v1.UpdatePresenceRequest
+	(*AddCommentRequest)(nil),     // 10: tcmanager.v1.AddCommentRequest
+	(*AddCommentResponse)(nil),    // 11: tcmanager.v1.AddCommentResponse
+	(*ListCommentsRequest)(nil),   // 12: tcmanager.v1.ListCommentsRequest
+	(*ListCommentsResponse)(nil),  // 13: tcmanager.v1.ListCommentsResponse
+	(*UserRef)(nil),               // 14: tcmanager.v1.UserRef
+	(*TestCase)(nil),              // 15: tcmanager.v1.TestCase
+	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
+	(TestCaseField)(0),            // 17: tcmanager.v1.TestCaseField
+	(*durationpb.Duration)(nil),   // 18: google.protobuf.Duration
 }
 var file_tcmanager_v1_collaboration_proto_depIdxs = []int32{
 	0,  // 0: tcmanager.v1.CollaborationUpdate.type:type_name -> tcmanager.v1.CollaborationType
-	13, // 1: tcmanager.v1.CollaborationUpdate.user:type_name -> tcmanager.v1.UserRef
+	14, // 1: tcmanager.v1.CollaborationUpdate.user:type_name -> tcmanager.v1.UserRef
 	4,  // 2: tcmanager.v1.CollaborationUpdate.edit:type_name -> tcmanager.v1.FieldEdit
 	6,  // 3: tcmanager.v1.CollaborationUpdate.presence:type_name -> tcmanager.v1.Presence
 	5,  // 4: tcmanager.v1.CollaborationUpdate.comment:type_name -> tcmanager.v1.Comment
-	14, // 5: tcmanager.v1.CollaborationUpdate.test_case:type_name -> tcmanager.v1.TestCase
-	15, // 6: tcmanager.v1.CollaborationUpdate.timestamp:type_name -> google.protobuf.Timestamp
-	16, // 7: tcmanager.v1.FieldEdit.field:type_name -> tcmanager.v1.TestCaseField
-	13, // 8: tcmanager.v1.Comment.author:type_name -> tcmanager.v1.UserRef
-	15, // 9: tcmanager.v1.Comment.created_at:type_name -> google.protobuf.Timestamp
-	13, // 10: tcmanager.v1.Presence.user:type_name -> tcmanager.v1.UserRef
+	15, // 5: tcmanager.v1.CollaborationUpdate.test_case:type_name -> tcmanager.v1.TestCase
+	16, // 6: tcmanager.v1.CollaborationUpdate.timestamp:type_name -> google.protobuf.Timestamp
+	17, // 7: tcmanager.v1.FieldEdit.field:type_name -> tcmanager.v1.TestCaseField
+	14, // 8: tcmanager.v1.Comment.author:type_name -> tcmanager.v1.UserRef
+	16, // 9: tcmanager.v1.Comment.created_at:type_name -> google.protobuf.Timestamp
+	14, // 10: tcmanager.v1.Presence.user:type_name -> tcmanager.v1.UserRef
 	1,  // 11: tcmanager.v1.Presence.state:type_name -> tcmanager.v1.PresenceState
-	15, // 12: tcmanager.v1.Presence.since:type_name -> google.protobuf.Timestamp
-	13, // 13: tcmanager.v1.Activity.user:type_name -> tcmanager.v1.UserRef
+	16, // 12: tcmanager.v1.Presence.since:type_name -> google.protobuf.Timestamp
+	14, // 13: tcmanager.v1.Activity.user:type_name -> tcmanager.v1.UserRef
 	2,  // 14: tcmanager.v1.Activity.state:type_name -> tcmanager.v1.ActivityState
-	17, // 15: tcmanager.v1.Activity.expires_in:type_name -> google.protobuf.Duration
+	18, // 15: tcmanager.v1.Activity.expires_in:type_name -> google.protobuf.Duration
 	2,  // 16: tcmanager.v1.UpdateActivityRequest.state:type_name -> tcmanager.v1.ActivityState
-	5,  // 17: tcmanager.v1.AddCommentResponse.comment:type_name -> tcmanager.v1.Comment
-	5,  // 18: tcmanager.v1.ListCommentsResponse.comments:type_name -> tcmanager.v1.Comment
-	9,  // 19: tcmanager.v1.CollaborationService.AddComment:input_type -> tcmanager.v1.AddCommentRequest
-	11, // 20: tcmanager.v1.CollaborationService.ListComments:input_type -> tcmanager.v1.ListCommentsRequest
-	10, // 21: tcmanager.v1.CollaborationService.AddComment:output_type -> tcmanager.v1.AddCommentResponse
-	12, // 22: tcmanager.v1.CollaborationService.ListComments:output_type -> tcmanager.v1.ListCommentsResponse
-	21, // [21:23] is the sub-list for method output_type
-	19, // [19:21] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	1,  // 17: tcmanager.v1.UpdatePresenceRequest.state:type_name -> tcmanager.v1.PresenceState
+	5,  // 18: tcmanager.v1.AddCommentResponse.comment:type_name -> tcmanager.v1.Comment
+	5,  // 19: tcmanager.v1.ListCommentsResponse.comments:type_name -> tcmanager.v1.Comment
+	10, // 20: tcmanager.v1.CollaborationService.AddComment:input_type -> tcmanager.v1.AddCommentRequest
+	12, // 21: tcmanager.v1.CollaborationService.ListComments:input_type -> tcmanager.v1.ListCommentsRequest
+	11, // 22: tcmanager.v1.CollaborationService.AddComment:output_type -> tcmanager.v1.AddCommentResponse
+	13, // 23: tcmanager.v1.CollaborationService.ListComments:output_type -> tcmanager.v1.ListCommentsResponse
+	22, // [22:24] is the sub-list for method output_type
+	20, // [20:22] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_tcmanager_v1_collaboration_proto_init() }
@@ -1153,7 +1205,7 @@ func file_tcmanager_v1_collaboration_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tcmanager_v1_collaboration_proto_rawDesc), len(file_tcmanager_v1_collaboration_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   10,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -44,6 +44,7 @@ type Command struct {
 	//	*Command_StartRun
 	//	*Command_ReportResult
 	//	*Command_FinishRun
+	//	*Command_UpdatePresence
 	Command       isCommand_Command `protobuf_oneof:"command"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -156,12 +157,21 @@ func (x *Command) GetFinishRun() *FinishRunRequest {
 	return nil
 }
 
+func (x *Command) GetUpdatePresence() *UpdatePresenceRequest {
+	if x != nil {
+		if x, ok := x.Command.(*Command_UpdatePresence); ok {
+			return x.UpdatePresence
+		}
+	}
+	return nil
+}
+
 type isCommand_Command interface {
 	isCommand_Command()
 }
 
 type Command_UpdateActivity struct {
-	// Typing and focus; not acknowledged unless it fails.
+	// Typing and focus; not acknowledged in a stream unless it fails.
 	UpdateActivity *UpdateActivityRequest `protobuf:"bytes,2,opt,name=update_activity,json=updateActivity,proto3,oneof"`
 }
 
@@ -195,6 +205,11 @@ type Command_FinishRun struct {
 	FinishRun *FinishRunRequest `protobuf:"bytes,8,opt,name=finish_run,json=finishRun,proto3,oneof"`
 }
 
+type Command_UpdatePresence struct {
+	// Whether the user is at the machine; not acknowledged in a stream unless it fails.
+	UpdatePresence *UpdatePresenceRequest `protobuf:"bytes,9,opt,name=update_presence,json=updatePresence,proto3,oneof"`
+}
+
 func (*Command_UpdateActivity) isCommand_Command() {}
 
 func (*Command_EditTestCase) isCommand_Command() {}
@@ -208,6 +223,8 @@ func (*Command_StartRun) isCommand_Command() {}
 func (*Command_ReportResult) isCommand_Command() {}
 
 func (*Command_FinishRun) isCommand_Command() {}
+
+func (*Command_UpdatePresence) isCommand_Command() {}
 
 // CommandResult is the answer to a command, the same message as the call's.
 type CommandResult struct {
@@ -368,7 +385,7 @@ var File_tcmanager_v1_command_proto protoreflect.FileDescriptor
 
 const file_tcmanager_v1_command_proto_rawDesc = "" +
 	"\n" +
-	"\x1atcmanager/v1/command.proto\x12\ftcmanager.v1\x1a\x1bbuf/validate/validate.proto\x1a tcmanager/v1/collaboration.proto\x1a\x1ctcmanager/v1/execution.proto\x1a\x1ftcmanager/v1/notification.proto\x1a\x1btcmanager/v1/testcase.proto\"\xd1\x04\n" +
+	"\x1atcmanager/v1/command.proto\x12\ftcmanager.v1\x1a\x1bbuf/validate/validate.proto\x1a tcmanager/v1/collaboration.proto\x1a\x1ctcmanager/v1/execution.proto\x1a\x1ftcmanager/v1/notification.proto\x1a\x1btcmanager/v1/testcase.proto\"\xa1\x05\n" +
 	"\aCommand\x12&\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18@R\trequestId\x12N\n" +
@@ -380,7 +397,8 @@ const file_tcmanager_v1_command_proto_rawDesc = "" +
 	"\tstart_run\x18\x06 \x01(\v2\x1d.tcmanager.v1.StartRunRequestH\x00R\bstartRun\x12H\n" +
 	"\rreport_result\x18\a \x01(\v2!.tcmanager.v1.ReportResultRequestH\x00R\freportResult\x12?\n" +
 	"\n" +
-	"finish_run\x18\b \x01(\v2\x1e.tcmanager.v1.FinishRunRequestH\x00R\tfinishRunB\x10\n" +
+	"finish_run\x18\b \x01(\v2\x1e.tcmanager.v1.FinishRunRequestH\x00R\tfinishRun\x12N\n" +
+	"\x0fupdate_presence\x18\t \x01(\v2#.tcmanager.v1.UpdatePresenceRequestH\x00R\x0eupdatePresenceB\x10\n" +
 	"\acommand\x12\x05\xbaH\x02\b\x01\"\xdd\x03\n" +
 	"\rCommandResult\x12J\n" +
 	"\x0eedit_test_case\x18\x03 \x01(\v2\".tcmanager.v1.EditTestCaseResponseH\x00R\feditTestCase\x12C\n" +
@@ -417,12 +435,13 @@ var file_tcmanager_v1_command_proto_goTypes = []any{
 	(*StartRunRequest)(nil),               // 6: tcmanager.v1.StartRunRequest
 	(*ReportResultRequest)(nil),           // 7: tcmanager.v1.ReportResultRequest
 	(*FinishRunRequest)(nil),              // 8: tcmanager.v1.FinishRunRequest
-	(*EditTestCaseResponse)(nil),          // 9: tcmanager.v1.EditTestCaseResponse
-	(*AddCommentResponse)(nil),            // 10: tcmanager.v1.AddCommentResponse
-	(*MarkNotificationsReadResponse)(nil), // 11: tcmanager.v1.MarkNotificationsReadResponse
-	(*StartRunResponse)(nil),              // 12: tcmanager.v1.StartRunResponse
-	(*ReportResultResponse)(nil),          // 13: tcmanager.v1.ReportResultResponse
-	(*FinishRunResponse)(nil),             // 14: tcmanager.v1.FinishRunResponse
+	(*UpdatePresenceRequest)(nil),         // 9: tcmanager.v1.UpdatePresenceRequest
+	(*EditTestCaseResponse)(nil),          // 10: tcmanager.v1.EditTestCaseResponse
+	(*AddCommentResponse)(nil),            // 11: tcmanager.v1.AddCommentResponse
+	(*MarkNotificationsReadResponse)(nil), // 12: tcmanager.v1.MarkNotificationsReadResponse
+	(*StartRunResponse)(nil),              // 13: tcmanager.v1.StartRunResponse
+	(*ReportResultResponse)(nil),          // 14: tcmanager.v1.ReportResultResponse
+	(*FinishRunResponse)(nil),             // 15: tcmanager.v1.FinishRunResponse
 }
 var file_tcmanager_v1_command_proto_depIdxs = []int32{
 	2,  // 0: tcmanager.v1.Command.update_activity:type_name -> tcmanager.v1.UpdateActivityRequest
@@ -432,17 +451,18 @@ var file_tcmanager_v1_command_proto_depIdxs = []int32{
 	6,  // 4: tcmanager.v1.Command.start_run:type_name -> tcmanager.v1.StartRunRequest
 	7,  // 5: tcmanager.v1.Command.report_result:type_name -> tcmanager.v1.ReportResultRequest
 	8,  // 6: tcmanager.v1.Command.finish_run:type_name -> tcmanager.v1.FinishRunRequest
-	9,  // 7: tcmanager.v1.CommandResult.edit_test_case:type_name -> tcmanager.v1.EditTestCaseResponse
-	10, // 8: tcmanager.v1.CommandResult.add_comment:type_name -> tcmanager.v1.AddCommentResponse
-	11, // 9: tcmanager.v1.CommandResult.mark_notifications_read:type_name -> tcmanager.v1.MarkNotificationsReadResponse
-	12, // 10: tcmanager.v1.CommandResult.start_run:type_name -> tcmanager.v1.StartRunResponse
-	13, // 11: tcmanager.v1.CommandResult.report_result:type_name -> tcmanager.v1.ReportResultResponse
-	14, // 12: tcmanager.v1.CommandResult.finish_run:type_name -> tcmanager.v1.FinishRunResponse
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	9,  // 7: tcmanager.v1.Command.update_presence:type_name -> tcmanager.v1.UpdatePresenceRequest
+	10, // 8: tcmanager.v1.CommandResult.edit_test_case:type_name -> tcmanager.v1.EditTestCaseResponse
+	11, // 9: tcmanager.v1.CommandResult.add_comment:type_name -> tcmanager.v1.AddCommentResponse
+	12, // 10: tcmanager.v1.CommandResult.mark_notifications_read:type_name -> tcmanager.v1.MarkNotificationsReadResponse
+	13, // 11: tcmanager.v1.CommandResult.start_run:type_name -> tcmanager.v1.StartRunResponse
+	14, // 12: tcmanager.v1.CommandResult.report_result:type_name -> tcmanager.v1.ReportResultResponse
+	15, // 13: tcmanager.v1.CommandResult.finish_run:type_name -> tcmanager.v1.FinishRunResponse
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_tcmanager_v1_command_proto_init() }
@@ -462,6 +482,7 @@ func file_tcmanager_v1_command_proto_init() {
 		(*Command_StartRun)(nil),
 		(*Command_ReportResult)(nil),
 		(*Command_FinishRun)(nil),
+		(*Command_UpdatePresence)(nil),
 	}
 	file_tcmanager_v1_command_proto_msgTypes[1].OneofWrappers = []any{
 		(*CommandResult_EditTestCase)(nil),

@@ -26,6 +26,66 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// WatchMode says when a Watch ends by itself.
+type WatchMode int32
+
+const (
+	// As STREAM.
+	WatchMode_WATCH_MODE_UNSPECIFIED WatchMode = 0
+	// After Welcome.heartbeat_timeout: that the client opens another proves that
+	// it is still there.
+	WatchMode_WATCH_MODE_STREAM WatchMode = 1
+	// Once there was something to tell, or after Welcome.heartbeat_interval: for
+	// networks that hold an answer back until it is complete.
+	WatchMode_WATCH_MODE_LONG_POLL WatchMode = 2
+	// Once all that there is now was told: for a client that may not keep a
+	// connection.
+	WatchMode_WATCH_MODE_POLL WatchMode = 3
+)
+
+// Enum value maps for WatchMode.
+var (
+	WatchMode_name = map[int32]string{
+		0: "WATCH_MODE_UNSPECIFIED",
+		1: "WATCH_MODE_STREAM",
+		2: "WATCH_MODE_LONG_POLL",
+		3: "WATCH_MODE_POLL",
+	}
+	WatchMode_value = map[string]int32{
+		"WATCH_MODE_UNSPECIFIED": 0,
+		"WATCH_MODE_STREAM":      1,
+		"WATCH_MODE_LONG_POLL":   2,
+		"WATCH_MODE_POLL":        3,
+	}
+)
+
+func (x WatchMode) Enum() *WatchMode {
+	p := new(WatchMode)
+	*p = x
+	return p
+}
+
+func (x WatchMode) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (WatchMode) Descriptor() protoreflect.EnumDescriptor {
+	return file_tcmanager_v1_realtime_proto_enumTypes[0].Descriptor()
+}
+
+func (WatchMode) Type() protoreflect.EnumType {
+	return &file_tcmanager_v1_realtime_proto_enumTypes[0]
+}
+
+func (x WatchMode) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use WatchMode.Descriptor instead.
+func (WatchMode) EnumDescriptor() ([]byte, []int) {
+	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{0}
+}
+
 // Detail says how much of a project a reader wants.
 type Detail int32
 
@@ -64,11 +124,11 @@ func (x Detail) String() string {
 }
 
 func (Detail) Descriptor() protoreflect.EnumDescriptor {
-	return file_tcmanager_v1_realtime_proto_enumTypes[0].Descriptor()
+	return file_tcmanager_v1_realtime_proto_enumTypes[1].Descriptor()
 }
 
 func (Detail) Type() protoreflect.EnumType {
-	return &file_tcmanager_v1_realtime_proto_enumTypes[0]
+	return &file_tcmanager_v1_realtime_proto_enumTypes[1]
 }
 
 func (x Detail) Number() protoreflect.EnumNumber {
@@ -77,7 +137,165 @@ func (x Detail) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Detail.Descriptor instead.
 func (Detail) EnumDescriptor() ([]byte, []int) {
+	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{1}
+}
+
+// WatchRequest is all that a client has to say.
+type WatchRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in Subscribe: a hello, then joins with positions, and commands, each
+	// answered under its id. At most 1,000.
+	Frames []*SubscribeRequest `protobuf:"bytes,1,rep,name=frames,proto3" json:"frames,omitempty"`
+	// When the Watch ends by itself, with status OK.
+	Mode          WatchMode `protobuf:"varint,2,opt,name=mode,proto3,enum=tcmanager.v1.WatchMode" json:"mode,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchRequest) Reset() {
+	*x = WatchRequest{}
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchRequest) ProtoMessage() {}
+
+func (x *WatchRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
+func (*WatchRequest) Descriptor() ([]byte, []int) {
 	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *WatchRequest) GetFrames() []*SubscribeRequest {
+	if x != nil {
+		return x.Frames
+	}
+	return nil
+}
+
+func (x *WatchRequest) GetMode() WatchMode {
+	if x != nil {
+		return x.Mode
+	}
+	return WatchMode_WATCH_MODE_UNSPECIFIED
+}
+
+// ExecuteRequest asks for one command.
+type ExecuteRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Welcome.session_id: who is typing, for update_activity and update_presence,
+	// which need it; other commands don't.
+	SessionId string `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// The command.
+	Command       *Command `protobuf:"bytes,2,opt,name=command,proto3" json:"command,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExecuteRequest) Reset() {
+	*x = ExecuteRequest{}
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExecuteRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExecuteRequest) ProtoMessage() {}
+
+func (x *ExecuteRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExecuteRequest.ProtoReflect.Descriptor instead.
+func (*ExecuteRequest) Descriptor() ([]byte, []int) {
+	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ExecuteRequest) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+func (x *ExecuteRequest) GetCommand() *Command {
+	if x != nil {
+		return x.Command
+	}
+	return nil
+}
+
+// ExecuteResponse is the answer.
+type ExecuteResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in the stream; its result is unset for update_activity and update_presence.
+	Ack           *Ack `protobuf:"bytes,1,opt,name=ack,proto3" json:"ack,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExecuteResponse) Reset() {
+	*x = ExecuteResponse{}
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExecuteResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExecuteResponse) ProtoMessage() {}
+
+func (x *ExecuteResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExecuteResponse.ProtoReflect.Descriptor instead.
+func (*ExecuteResponse) Descriptor() ([]byte, []int) {
+	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ExecuteResponse) GetAck() *Ack {
+	if x != nil {
+		return x.Ack
+	}
+	return nil
 }
 
 // SubscribeRequest is one frame from a client.
@@ -103,7 +321,7 @@ type SubscribeRequest struct {
 
 func (x *SubscribeRequest) Reset() {
 	*x = SubscribeRequest{}
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[0]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -115,7 +333,7 @@ func (x *SubscribeRequest) String() string {
 func (*SubscribeRequest) ProtoMessage() {}
 
 func (x *SubscribeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[0]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -128,7 +346,7 @@ func (x *SubscribeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscribeRequest.ProtoReflect.Descriptor instead.
 func (*SubscribeRequest) Descriptor() ([]byte, []int) {
-	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{0}
+	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *SubscribeRequest) GetId() uint64 {
@@ -259,7 +477,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[1]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -271,7 +489,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[1]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -284,7 +502,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{1}
+	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Hello) GetClient() string {
@@ -318,7 +536,7 @@ type JoinRoom struct {
 
 func (x *JoinRoom) Reset() {
 	*x = JoinRoom{}
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[2]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -330,7 +548,7 @@ func (x *JoinRoom) String() string {
 func (*JoinRoom) ProtoMessage() {}
 
 func (x *JoinRoom) ProtoReflect() protoreflect.Message {
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[2]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -343,7 +561,7 @@ func (x *JoinRoom) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRoom.ProtoReflect.Descriptor instead.
 func (*JoinRoom) Descriptor() ([]byte, []int) {
-	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{2}
+	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *JoinRoom) GetRoom() string {
@@ -378,7 +596,7 @@ type LeaveRoom struct {
 
 func (x *LeaveRoom) Reset() {
 	*x = LeaveRoom{}
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[3]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -390,7 +608,7 @@ func (x *LeaveRoom) String() string {
 func (*LeaveRoom) ProtoMessage() {}
 
 func (x *LeaveRoom) ProtoReflect() protoreflect.Message {
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[3]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -403,7 +621,7 @@ func (x *LeaveRoom) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveRoom.ProtoReflect.Descriptor instead.
 func (*LeaveRoom) Descriptor() ([]byte, []int) {
-	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{3}
+	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *LeaveRoom) GetRoom() string {
@@ -424,7 +642,7 @@ type RefreshToken struct {
 
 func (x *RefreshToken) Reset() {
 	*x = RefreshToken{}
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[4]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -436,7 +654,7 @@ func (x *RefreshToken) String() string {
 func (*RefreshToken) ProtoMessage() {}
 
 func (x *RefreshToken) ProtoReflect() protoreflect.Message {
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[4]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -449,7 +667,7 @@ func (x *RefreshToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefreshToken.ProtoReflect.Descriptor instead.
 func (*RefreshToken) Descriptor() ([]byte, []int) {
-	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{4}
+	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RefreshToken) GetToken() string {
@@ -468,7 +686,7 @@ type Ping struct {
 
 func (x *Ping) Reset() {
 	*x = Ping{}
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[5]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -480,7 +698,7 @@ func (x *Ping) String() string {
 func (*Ping) ProtoMessage() {}
 
 func (x *Ping) ProtoReflect() protoreflect.Message {
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[5]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -493,7 +711,7 @@ func (x *Ping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ping.ProtoReflect.Descriptor instead.
 func (*Ping) Descriptor() ([]byte, []int) {
-	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{5}
+	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{8}
 }
 
 // SubscribeResponse is one frame to a client. A frame holds events, or a
@@ -527,7 +745,7 @@ type SubscribeResponse struct {
 
 func (x *SubscribeResponse) Reset() {
 	*x = SubscribeResponse{}
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[6]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -539,7 +757,7 @@ func (x *SubscribeResponse) String() string {
 func (*SubscribeResponse) ProtoMessage() {}
 
 func (x *SubscribeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[6]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -552,7 +770,7 @@ func (x *SubscribeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscribeResponse.ProtoReflect.Descriptor instead.
 func (*SubscribeResponse) Descriptor() ([]byte, []int) {
-	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{6}
+	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SubscribeResponse) GetEvents() []*Event {
@@ -790,14 +1008,17 @@ type Welcome struct {
 	// The server's version.
 	ServerVersion string `protobuf:"bytes,7,opt,name=server_version,json=serverVersion,proto3" json:"server_version,omitempty"`
 	// The server's clock, to correct the client's.
-	ServerTime    *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=server_time,json=serverTime,proto3" json:"server_time,omitempty"`
+	ServerTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=server_time,json=serverTime,proto3" json:"server_time,omitempty"`
+	// How long the server remembers request ids: a command that is older than this
+	// may be carried out twice if it is repeated.
+	RequestWindow *durationpb.Duration `protobuf:"bytes,9,opt,name=request_window,json=requestWindow,proto3" json:"request_window,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[7]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -809,7 +1030,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[7]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -822,7 +1043,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{7}
+	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Welcome) GetSessionId() string {
@@ -881,6 +1102,13 @@ func (x *Welcome) GetServerTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Welcome) GetRequestWindow() *durationpb.Duration {
+	if x != nil {
+		return x.RequestWindow
+	}
+	return nil
+}
+
 // Joined is the state of a room. Durable events after Joined.position follow,
 // without a gap, and none comes before it; news of who is there may come earlier.
 type Joined struct {
@@ -915,7 +1143,7 @@ type Joined struct {
 
 func (x *Joined) Reset() {
 	*x = Joined{}
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[8]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -927,7 +1155,7 @@ func (x *Joined) String() string {
 func (*Joined) ProtoMessage() {}
 
 func (x *Joined) ProtoReflect() protoreflect.Message {
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[8]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -940,7 +1168,7 @@ func (x *Joined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Joined.ProtoReflect.Descriptor instead.
 func (*Joined) Descriptor() ([]byte, []int) {
-	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{8}
+	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Joined) GetRoom() string {
@@ -1075,7 +1303,7 @@ type ProjectSnapshot struct {
 
 func (x *ProjectSnapshot) Reset() {
 	*x = ProjectSnapshot{}
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[9]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1087,7 +1315,7 @@ func (x *ProjectSnapshot) String() string {
 func (*ProjectSnapshot) ProtoMessage() {}
 
 func (x *ProjectSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[9]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1100,7 +1328,7 @@ func (x *ProjectSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProjectSnapshot.ProtoReflect.Descriptor instead.
 func (*ProjectSnapshot) Descriptor() ([]byte, []int) {
-	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{9}
+	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ProjectSnapshot) GetProject() *Project {
@@ -1141,7 +1369,7 @@ type RunSnapshot struct {
 
 func (x *RunSnapshot) Reset() {
 	*x = RunSnapshot{}
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[10]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1153,7 +1381,7 @@ func (x *RunSnapshot) String() string {
 func (*RunSnapshot) ProtoMessage() {}
 
 func (x *RunSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[10]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1166,7 +1394,7 @@ func (x *RunSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunSnapshot.ProtoReflect.Descriptor instead.
 func (*RunSnapshot) Descriptor() ([]byte, []int) {
-	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{10}
+	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RunSnapshot) GetRun() *Run {
@@ -1208,7 +1436,7 @@ type TestCaseSnapshot struct {
 
 func (x *TestCaseSnapshot) Reset() {
 	*x = TestCaseSnapshot{}
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[11]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1220,7 +1448,7 @@ func (x *TestCaseSnapshot) String() string {
 func (*TestCaseSnapshot) ProtoMessage() {}
 
 func (x *TestCaseSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[11]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1233,7 +1461,7 @@ func (x *TestCaseSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestCaseSnapshot.ProtoReflect.Descriptor instead.
 func (*TestCaseSnapshot) Descriptor() ([]byte, []int) {
-	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{11}
+	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *TestCaseSnapshot) GetTestCase() *TestCase {
@@ -1254,7 +1482,7 @@ type UserSnapshot struct {
 
 func (x *UserSnapshot) Reset() {
 	*x = UserSnapshot{}
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[12]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1266,7 +1494,7 @@ func (x *UserSnapshot) String() string {
 func (*UserSnapshot) ProtoMessage() {}
 
 func (x *UserSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[12]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1279,7 +1507,7 @@ func (x *UserSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserSnapshot.ProtoReflect.Descriptor instead.
 func (*UserSnapshot) Descriptor() ([]byte, []int) {
-	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{12}
+	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *UserSnapshot) GetUnread() uint32 {
@@ -1300,7 +1528,7 @@ type Left struct {
 
 func (x *Left) Reset() {
 	*x = Left{}
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[13]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1312,7 +1540,7 @@ func (x *Left) String() string {
 func (*Left) ProtoMessage() {}
 
 func (x *Left) ProtoReflect() protoreflect.Message {
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[13]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1325,7 +1553,7 @@ func (x *Left) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Left.ProtoReflect.Descriptor instead.
 func (*Left) Descriptor() ([]byte, []int) {
-	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{13}
+	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Left) GetRoom() string {
@@ -1348,7 +1576,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[14]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1360,7 +1588,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[14]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1373,7 +1601,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{14}
+	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Ack) GetRequestId() string {
@@ -1390,8 +1618,9 @@ func (x *Ack) GetResult() *CommandResult {
 	return nil
 }
 
-// Bookmark says that a client has seen all up to a position, though no event
-// told it so.
+// Bookmark says that a client was told all that there is up to a position. It
+// comes behind the events, once a room has been idle for a while. A client that
+// has not heard of that position has missed something and joins anew.
 type Bookmark struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The room.
@@ -1404,7 +1633,7 @@ type Bookmark struct {
 
 func (x *Bookmark) Reset() {
 	*x = Bookmark{}
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[15]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1416,7 +1645,7 @@ func (x *Bookmark) String() string {
 func (*Bookmark) ProtoMessage() {}
 
 func (x *Bookmark) ProtoReflect() protoreflect.Message {
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[15]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1429,7 +1658,7 @@ func (x *Bookmark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bookmark.ProtoReflect.Descriptor instead.
 func (*Bookmark) Descriptor() ([]byte, []int) {
-	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{15}
+	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Bookmark) GetRoom() string {
@@ -1452,7 +1681,9 @@ type Reset struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The room.
 	Room string `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
-	// Why, for example POSITION_TRIMMED or EPOCH_CHANGED.
+	// Why: POSITION_TRIMMED (what comes next is no longer kept), POSITION_UNKNOWN
+	// (there is no such place), EPOCH_CHANGED (the place is of another history),
+	// TOO_FAR_BEHIND (a snapshot is shorter than what was missed).
 	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1460,7 +1691,7 @@ type Reset struct {
 
 func (x *Reset) Reset() {
 	*x = Reset{}
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[16]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1472,7 +1703,7 @@ func (x *Reset) String() string {
 func (*Reset) ProtoMessage() {}
 
 func (x *Reset) ProtoReflect() protoreflect.Message {
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[16]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1485,7 +1716,7 @@ func (x *Reset) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reset.ProtoReflect.Descriptor instead.
 func (*Reset) Descriptor() ([]byte, []int) {
-	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{16}
+	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Reset) GetRoom() string {
@@ -1515,7 +1746,7 @@ type Evicted struct {
 
 func (x *Evicted) Reset() {
 	*x = Evicted{}
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[17]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1527,7 +1758,7 @@ func (x *Evicted) String() string {
 func (*Evicted) ProtoMessage() {}
 
 func (x *Evicted) ProtoReflect() protoreflect.Message {
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[17]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1540,7 +1771,7 @@ func (x *Evicted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evicted.ProtoReflect.Descriptor instead.
 func (*Evicted) Descriptor() ([]byte, []int) {
-	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{17}
+	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Evicted) GetRoom() string {
@@ -1568,7 +1799,7 @@ type TokenExpiring struct {
 
 func (x *TokenExpiring) Reset() {
 	*x = TokenExpiring{}
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[18]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1580,7 +1811,7 @@ func (x *TokenExpiring) String() string {
 func (*TokenExpiring) ProtoMessage() {}
 
 func (x *TokenExpiring) ProtoReflect() protoreflect.Message {
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[18]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1593,7 +1824,7 @@ func (x *TokenExpiring) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenExpiring.ProtoReflect.Descriptor instead.
 func (*TokenExpiring) Descriptor() ([]byte, []int) {
-	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{18}
+	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *TokenExpiring) GetExpiresAt() *timestamppb.Timestamp {
@@ -1616,7 +1847,7 @@ type Lag struct {
 
 func (x *Lag) Reset() {
 	*x = Lag{}
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[19]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1628,7 +1859,7 @@ func (x *Lag) String() string {
 func (*Lag) ProtoMessage() {}
 
 func (x *Lag) ProtoReflect() protoreflect.Message {
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[19]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1641,7 +1872,7 @@ func (x *Lag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lag.ProtoReflect.Descriptor instead.
 func (*Lag) Descriptor() ([]byte, []int) {
-	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{19}
+	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Lag) GetRoom() string {
@@ -1658,20 +1889,22 @@ func (x *Lag) GetEvents() uint64 {
 	return 0
 }
 
-// GoingAway asks the client to reconnect.
+// GoingAway asks the client to reconnect. It is the last frame of its stream.
 type GoingAway struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How long to wait first; each client gets its own.
 	ReconnectAfter *durationpb.Duration `protobuf:"bytes,1,opt,name=reconnect_after,json=reconnectAfter,proto3" json:"reconnect_after,omitempty"`
 	// Why.
-	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Where the client is in each of its rooms: all up to there was sent before.
+	Cursors       []*Bookmark `protobuf:"bytes,3,rep,name=cursors,proto3" json:"cursors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GoingAway) Reset() {
 	*x = GoingAway{}
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[20]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1683,7 +1916,7 @@ func (x *GoingAway) String() string {
 func (*GoingAway) ProtoMessage() {}
 
 func (x *GoingAway) ProtoReflect() protoreflect.Message {
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[20]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1696,7 +1929,7 @@ func (x *GoingAway) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GoingAway.ProtoReflect.Descriptor instead.
 func (*GoingAway) Descriptor() ([]byte, []int) {
-	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{20}
+	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GoingAway) GetReconnectAfter() *durationpb.Duration {
@@ -1713,6 +1946,13 @@ func (x *GoingAway) GetReason() string {
 	return ""
 }
 
+func (x *GoingAway) GetCursors() []*Bookmark {
+	if x != nil {
+		return x.Cursors
+	}
+	return nil
+}
+
 // Pong answers a ping.
 type Pong struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1724,7 +1964,7 @@ type Pong struct {
 
 func (x *Pong) Reset() {
 	*x = Pong{}
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[21]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1736,7 +1976,7 @@ func (x *Pong) String() string {
 func (*Pong) ProtoMessage() {}
 
 func (x *Pong) ProtoReflect() protoreflect.Message {
-	mi := &file_tcmanager_v1_realtime_proto_msgTypes[21]
+	mi := &file_tcmanager_v1_realtime_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1749,7 +1989,7 @@ func (x *Pong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pong.ProtoReflect.Descriptor instead.
 func (*Pong) Descriptor() ([]byte, []int) {
-	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{21}
+	return file_tcmanager_v1_realtime_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Pong) GetServerTime() *timestamppb.Timestamp {
@@ -1763,7 +2003,16 @@ var File_tcmanager_v1_realtime_proto protoreflect.FileDescriptor
 
 const file_tcmanager_v1_realtime_proto_rawDesc = "" +
 	"\n" +
-	"\x1btcmanager/v1/realtime.proto\x12\ftcmanager.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a tcmanager/v1/collaboration.proto\x1a\x1atcmanager/v1/command.proto\x1a\x18tcmanager/v1/error.proto\x1a\x18tcmanager/v1/event.proto\x1a\x1ctcmanager/v1/execution.proto\x1a\x1btcmanager/v1/identity.proto\x1a\x1atcmanager/v1/project.proto\x1a\x1btcmanager/v1/testcase.proto\"\xde\x02\n" +
+	"\x1btcmanager/v1/realtime.proto\x12\ftcmanager.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a tcmanager/v1/collaboration.proto\x1a\x1atcmanager/v1/command.proto\x1a\x18tcmanager/v1/error.proto\x1a\x18tcmanager/v1/event.proto\x1a\x1ctcmanager/v1/execution.proto\x1a\x1btcmanager/v1/identity.proto\x1a\x1atcmanager/v1/project.proto\x1a\x1btcmanager/v1/testcase.proto\"s\n" +
+	"\fWatchRequest\x126\n" +
+	"\x06frames\x18\x01 \x03(\v2\x1e.tcmanager.v1.SubscribeRequestR\x06frames\x12+\n" +
+	"\x04mode\x18\x02 \x01(\x0e2\x17.tcmanager.v1.WatchModeR\x04mode\"q\n" +
+	"\x0eExecuteRequest\x12&\n" +
+	"\n" +
+	"session_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18@R\tsessionId\x127\n" +
+	"\acommand\x18\x02 \x01(\v2\x15.tcmanager.v1.CommandB\x06\xbaH\x03\xc8\x01\x01R\acommand\"6\n" +
+	"\x0fExecuteResponse\x12#\n" +
+	"\x03ack\x18\x01 \x01(\v2\x11.tcmanager.v1.AckR\x03ack\"\xde\x02\n" +
 	"\x10SubscribeRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12+\n" +
 	"\x05hello\x18\x02 \x01(\v2\x13.tcmanager.v1.HelloH\x00R\x05hello\x12,\n" +
@@ -1804,7 +2053,7 @@ const file_tcmanager_v1_realtime_proto_rawDesc = "" +
 	"\n" +
 	"going_away\x18\r \x01(\v2\x17.tcmanager.v1.GoingAwayH\x00R\tgoingAway\x12(\n" +
 	"\x04pong\x18\x0e \x01(\v2\x12.tcmanager.v1.PongH\x00R\x04pongB\a\n" +
-	"\x05frame\"\x8f\x03\n" +
+	"\x05frame\"\xd1\x03\n" +
 	"\aWelcome\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12&\n" +
@@ -1815,7 +2064,8 @@ const file_tcmanager_v1_realtime_proto_rawDesc = "" +
 	"\x11max_request_bytes\x18\x06 \x01(\rR\x0fmaxRequestBytes\x12%\n" +
 	"\x0eserver_version\x18\a \x01(\tR\rserverVersion\x12;\n" +
 	"\vserver_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"serverTime\"\xea\x03\n" +
+	"serverTime\x12@\n" +
+	"\x0erequest_window\x18\t \x01(\v2\x19.google.protobuf.DurationR\rrequestWindow\"\xea\x03\n" +
 	"\x06Joined\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x122\n" +
 	"\bposition\x18\x02 \x01(\v2\x16.tcmanager.v1.PositionR\bposition\x12\x1c\n" +
@@ -1863,20 +2113,28 @@ const file_tcmanager_v1_realtime_proto_rawDesc = "" +
 	"expires_at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"1\n" +
 	"\x03Lag\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12\x16\n" +
-	"\x06events\x18\x02 \x01(\x04R\x06events\"g\n" +
+	"\x06events\x18\x02 \x01(\x04R\x06events\"\x99\x01\n" +
 	"\tGoingAway\x12B\n" +
 	"\x0freconnect_after\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x0ereconnectAfter\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"C\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x120\n" +
+	"\acursors\x18\x03 \x03(\v2\x16.tcmanager.v1.BookmarkR\acursors\"C\n" +
 	"\x04Pong\x12;\n" +
 	"\vserver_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"serverTime*D\n" +
+	"serverTime*m\n" +
+	"\tWatchMode\x12\x1a\n" +
+	"\x16WATCH_MODE_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11WATCH_MODE_STREAM\x10\x01\x12\x18\n" +
+	"\x14WATCH_MODE_LONG_POLL\x10\x02\x12\x13\n" +
+	"\x0fWATCH_MODE_POLL\x10\x03*D\n" +
 	"\x06Detail\x12\x16\n" +
 	"\x12DETAIL_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eDETAIL_SUMMARY\x10\x01\x12\x0e\n" +
 	"\n" +
-	"DETAIL_ALL\x10\x022c\n" +
+	"DETAIL_ALL\x10\x022\xf3\x01\n" +
 	"\x0fRealtimeService\x12P\n" +
-	"\tSubscribe\x12\x1e.tcmanager.v1.SubscribeRequest\x1a\x1f.tcmanager.v1.SubscribeResponse(\x010\x01B\xb2\x01\n" +
+	"\tSubscribe\x12\x1e.tcmanager.v1.SubscribeRequest\x1a\x1f.tcmanager.v1.SubscribeResponse(\x010\x01\x12F\n" +
+	"\x05Watch\x12\x1a.tcmanager.v1.WatchRequest\x1a\x1f.tcmanager.v1.SubscribeResponse0\x01\x12F\n" +
+	"\aExecute\x12\x1c.tcmanager.v1.ExecuteRequest\x1a\x1d.tcmanager.v1.ExecuteResponseB\xb2\x01\n" +
 	"\x10com.tcmanager.v1B\rRealtimeProtoP\x01Z>github.com/tcmanager/tcmanager/gen/go/tcmanager/v1;tcmanagerv1\xa2\x02\x03TXX\xaa\x02\fTcmanager.V1\xca\x02\fTcmanager\\V1\xe2\x02\x18Tcmanager\\V1\\GPBMetadata\xea\x02\rTcmanager::V1b\x06proto3"
 
 var (
@@ -1891,104 +2149,118 @@ func file_tcmanager_v1_realtime_proto_rawDescGZIP() []byte {
 	return file_tcmanager_v1_realtime_proto_rawDescData
 }
 
-var file_tcmanager_v1_realtime_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_tcmanager_v1_realtime_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_tcmanager_v1_realtime_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_tcmanager_v1_realtime_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_tcmanager_v1_realtime_proto_goTypes = []any{
-	(Detail)(0),                   // 0: tcmanager.v1.Detail
-	(*SubscribeRequest)(nil),      // 1: tcmanager.v1.SubscribeRequest
-	(*Hello)(nil),                 // 2: tcmanager.v1.Hello
-	(*JoinRoom)(nil),              // 3: tcmanager.v1.JoinRoom
-	(*LeaveRoom)(nil),             // 4: tcmanager.v1.LeaveRoom
-	(*RefreshToken)(nil),          // 5: tcmanager.v1.RefreshToken
-	(*Ping)(nil),                  // 6: tcmanager.v1.Ping
-	(*SubscribeResponse)(nil),     // 7: tcmanager.v1.SubscribeResponse
-	(*Welcome)(nil),               // 8: tcmanager.v1.Welcome
-	(*Joined)(nil),                // 9: tcmanager.v1.Joined
-	(*ProjectSnapshot)(nil),       // 10: tcmanager.v1.ProjectSnapshot
-	(*RunSnapshot)(nil),           // 11: tcmanager.v1.RunSnapshot
-	(*TestCaseSnapshot)(nil),      // 12: tcmanager.v1.TestCaseSnapshot
-	(*UserSnapshot)(nil),          // 13: tcmanager.v1.UserSnapshot
-	(*Left)(nil),                  // 14: tcmanager.v1.Left
-	(*Ack)(nil),                   // 15: tcmanager.v1.Ack
-	(*Bookmark)(nil),              // 16: tcmanager.v1.Bookmark
-	(*Reset)(nil),                 // 17: tcmanager.v1.Reset
-	(*Evicted)(nil),               // 18: tcmanager.v1.Evicted
-	(*TokenExpiring)(nil),         // 19: tcmanager.v1.TokenExpiring
-	(*Lag)(nil),                   // 20: tcmanager.v1.Lag
-	(*GoingAway)(nil),             // 21: tcmanager.v1.GoingAway
-	(*Pong)(nil),                  // 22: tcmanager.v1.Pong
-	(*Command)(nil),               // 23: tcmanager.v1.Command
-	(*Position)(nil),              // 24: tcmanager.v1.Position
-	(*Event)(nil),                 // 25: tcmanager.v1.Event
-	(*Error)(nil),                 // 26: tcmanager.v1.Error
-	(*User)(nil),                  // 27: tcmanager.v1.User
-	(*durationpb.Duration)(nil),   // 28: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 29: google.protobuf.Timestamp
-	(*Presence)(nil),              // 30: tcmanager.v1.Presence
-	(*Activity)(nil),              // 31: tcmanager.v1.Activity
-	(*Project)(nil),               // 32: tcmanager.v1.Project
-	(*Run)(nil),                   // 33: tcmanager.v1.Run
-	(*Member)(nil),                // 34: tcmanager.v1.Member
-	(*Suite)(nil),                 // 35: tcmanager.v1.Suite
-	(*TestExecutionUpdate)(nil),   // 36: tcmanager.v1.TestExecutionUpdate
-	(*TestCase)(nil),              // 37: tcmanager.v1.TestCase
-	(*CommandResult)(nil),         // 38: tcmanager.v1.CommandResult
+	(WatchMode)(0),                // 0: tcmanager.v1.WatchMode
+	(Detail)(0),                   // 1: tcmanager.v1.Detail
+	(*WatchRequest)(nil),          // 2: tcmanager.v1.WatchRequest
+	(*ExecuteRequest)(nil),        // 3: tcmanager.v1.ExecuteRequest
+	(*ExecuteResponse)(nil),       // 4: tcmanager.v1.ExecuteResponse
+	(*SubscribeRequest)(nil),      // 5: tcmanager.v1.SubscribeRequest
+	(*Hello)(nil),                 // 6: tcmanager.v1.Hello
+	(*JoinRoom)(nil),              // 7: tcmanager.v1.JoinRoom
+	(*LeaveRoom)(nil),             // 8: tcmanager.v1.LeaveRoom
+	(*RefreshToken)(nil),          // 9: tcmanager.v1.RefreshToken
+	(*Ping)(nil),                  // 10: tcmanager.v1.Ping
+	(*SubscribeResponse)(nil),     // 11: tcmanager.v1.SubscribeResponse
+	(*Welcome)(nil),               // 12: tcmanager.v1.Welcome
+	(*Joined)(nil),                // 13: tcmanager.v1.Joined
+	(*ProjectSnapshot)(nil),       // 14: tcmanager.v1.ProjectSnapshot
+	(*RunSnapshot)(nil),           // 15: tcmanager.v1.RunSnapshot
+	(*TestCaseSnapshot)(nil),      // 16: tcmanager.v1.TestCaseSnapshot
+	(*UserSnapshot)(nil),          // 17: tcmanager.v1.UserSnapshot
+	(*Left)(nil),                  // 18: tcmanager.v1.Left
+	(*Ack)(nil),                   // 19: tcmanager.v1.Ack
+	(*Bookmark)(nil),              // 20: tcmanager.v1.Bookmark
+	(*Reset)(nil),                 // 21: tcmanager.v1.Reset
+	(*Evicted)(nil),               // 22: tcmanager.v1.Evicted
+	(*TokenExpiring)(nil),         // 23: tcmanager.v1.TokenExpiring
+	(*Lag)(nil),                   // 24: tcmanager.v1.Lag
+	(*GoingAway)(nil),             // 25: tcmanager.v1.GoingAway
+	(*Pong)(nil),                  // 26: tcmanager.v1.Pong
+	(*Command)(nil),               // 27: tcmanager.v1.Command
+	(*Position)(nil),              // 28: tcmanager.v1.Position
+	(*Event)(nil),                 // 29: tcmanager.v1.Event
+	(*Error)(nil),                 // 30: tcmanager.v1.Error
+	(*User)(nil),                  // 31: tcmanager.v1.User
+	(*durationpb.Duration)(nil),   // 32: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 33: google.protobuf.Timestamp
+	(*Presence)(nil),              // 34: tcmanager.v1.Presence
+	(*Activity)(nil),              // 35: tcmanager.v1.Activity
+	(*Project)(nil),               // 36: tcmanager.v1.Project
+	(*Run)(nil),                   // 37: tcmanager.v1.Run
+	(*Member)(nil),                // 38: tcmanager.v1.Member
+	(*Suite)(nil),                 // 39: tcmanager.v1.Suite
+	(*TestExecutionUpdate)(nil),   // 40: tcmanager.v1.TestExecutionUpdate
+	(*TestCase)(nil),              // 41: tcmanager.v1.TestCase
+	(*CommandResult)(nil),         // 42: tcmanager.v1.CommandResult
 }
 var file_tcmanager_v1_realtime_proto_depIdxs = []int32{
-	2,  // 0: tcmanager.v1.SubscribeRequest.hello:type_name -> tcmanager.v1.Hello
-	3,  // 1: tcmanager.v1.SubscribeRequest.join:type_name -> tcmanager.v1.JoinRoom
-	4,  // 2: tcmanager.v1.SubscribeRequest.leave:type_name -> tcmanager.v1.LeaveRoom
-	23, // 3: tcmanager.v1.SubscribeRequest.command:type_name -> tcmanager.v1.Command
-	5,  // 4: tcmanager.v1.SubscribeRequest.refresh_token:type_name -> tcmanager.v1.RefreshToken
-	6,  // 5: tcmanager.v1.SubscribeRequest.ping:type_name -> tcmanager.v1.Ping
-	24, // 6: tcmanager.v1.JoinRoom.position:type_name -> tcmanager.v1.Position
-	0,  // 7: tcmanager.v1.JoinRoom.detail:type_name -> tcmanager.v1.Detail
-	25, // 8: tcmanager.v1.SubscribeResponse.events:type_name -> tcmanager.v1.Event
-	8,  // 9: tcmanager.v1.SubscribeResponse.welcome:type_name -> tcmanager.v1.Welcome
-	9,  // 10: tcmanager.v1.SubscribeResponse.joined:type_name -> tcmanager.v1.Joined
-	14, // 11: tcmanager.v1.SubscribeResponse.left:type_name -> tcmanager.v1.Left
-	15, // 12: tcmanager.v1.SubscribeResponse.ack:type_name -> tcmanager.v1.Ack
-	26, // 13: tcmanager.v1.SubscribeResponse.error:type_name -> tcmanager.v1.Error
-	16, // 14: tcmanager.v1.SubscribeResponse.bookmark:type_name -> tcmanager.v1.Bookmark
-	17, // 15: tcmanager.v1.SubscribeResponse.reset:type_name -> tcmanager.v1.Reset
-	18, // 16: tcmanager.v1.SubscribeResponse.evicted:type_name -> tcmanager.v1.Evicted
-	19, // 17: tcmanager.v1.SubscribeResponse.token_expiring:type_name -> tcmanager.v1.TokenExpiring
-	20, // 18: tcmanager.v1.SubscribeResponse.lag:type_name -> tcmanager.v1.Lag
-	21, // 19: tcmanager.v1.SubscribeResponse.going_away:type_name -> tcmanager.v1.GoingAway
-	22, // 20: tcmanager.v1.SubscribeResponse.pong:type_name -> tcmanager.v1.Pong
-	27, // 21: tcmanager.v1.Welcome.user:type_name -> tcmanager.v1.User
-	28, // 22: tcmanager.v1.Welcome.heartbeat_interval:type_name -> google.protobuf.Duration
-	28, // 23: tcmanager.v1.Welcome.heartbeat_timeout:type_name -> google.protobuf.Duration
-	29, // 24: tcmanager.v1.Welcome.server_time:type_name -> google.protobuf.Timestamp
-	24, // 25: tcmanager.v1.Joined.position:type_name -> tcmanager.v1.Position
-	10, // 26: tcmanager.v1.Joined.project:type_name -> tcmanager.v1.ProjectSnapshot
-	11, // 27: tcmanager.v1.Joined.run:type_name -> tcmanager.v1.RunSnapshot
-	12, // 28: tcmanager.v1.Joined.test_case:type_name -> tcmanager.v1.TestCaseSnapshot
-	13, // 29: tcmanager.v1.Joined.user:type_name -> tcmanager.v1.UserSnapshot
-	30, // 30: tcmanager.v1.Joined.presence:type_name -> tcmanager.v1.Presence
-	31, // 31: tcmanager.v1.Joined.activity:type_name -> tcmanager.v1.Activity
-	25, // 32: tcmanager.v1.Joined.recent:type_name -> tcmanager.v1.Event
-	32, // 33: tcmanager.v1.ProjectSnapshot.project:type_name -> tcmanager.v1.Project
-	33, // 34: tcmanager.v1.ProjectSnapshot.runs:type_name -> tcmanager.v1.Run
-	34, // 35: tcmanager.v1.ProjectSnapshot.members:type_name -> tcmanager.v1.Member
-	33, // 36: tcmanager.v1.RunSnapshot.run:type_name -> tcmanager.v1.Run
-	35, // 37: tcmanager.v1.RunSnapshot.suites:type_name -> tcmanager.v1.Suite
-	36, // 38: tcmanager.v1.RunSnapshot.running:type_name -> tcmanager.v1.TestExecutionUpdate
-	36, // 39: tcmanager.v1.RunSnapshot.failures:type_name -> tcmanager.v1.TestExecutionUpdate
-	37, // 40: tcmanager.v1.TestCaseSnapshot.test_case:type_name -> tcmanager.v1.TestCase
-	38, // 41: tcmanager.v1.Ack.result:type_name -> tcmanager.v1.CommandResult
-	24, // 42: tcmanager.v1.Bookmark.position:type_name -> tcmanager.v1.Position
-	26, // 43: tcmanager.v1.Evicted.error:type_name -> tcmanager.v1.Error
-	29, // 44: tcmanager.v1.TokenExpiring.expires_at:type_name -> google.protobuf.Timestamp
-	28, // 45: tcmanager.v1.GoingAway.reconnect_after:type_name -> google.protobuf.Duration
-	29, // 46: tcmanager.v1.Pong.server_time:type_name -> google.protobuf.Timestamp
-	1,  // 47: tcmanager.v1.RealtimeService.Subscribe:input_type -> tcmanager.v1.SubscribeRequest
-	7,  // 48: tcmanager.v1.RealtimeService.Subscribe:output_type -> tcmanager.v1.SubscribeResponse
-	48, // [48:49] is the sub-list for method output_type
-	47, // [47:48] is the sub-list for method input_type
-	47, // [47:47] is the sub-list for extension type_name
-	47, // [47:47] is the sub-list for extension extendee
-	0,  // [0:47] is the sub-list for field type_name
+	5,  // 0: tcmanager.v1.WatchRequest.frames:type_name -> tcmanager.v1.SubscribeRequest
+	0,  // 1: tcmanager.v1.WatchRequest.mode:type_name -> tcmanager.v1.WatchMode
+	27, // 2: tcmanager.v1.ExecuteRequest.command:type_name -> tcmanager.v1.Command
+	19, // 3: tcmanager.v1.ExecuteResponse.ack:type_name -> tcmanager.v1.Ack
+	6,  // 4: tcmanager.v1.SubscribeRequest.hello:type_name -> tcmanager.v1.Hello
+	7,  // 5: tcmanager.v1.SubscribeRequest.join:type_name -> tcmanager.v1.JoinRoom
+	8,  // 6: tcmanager.v1.SubscribeRequest.leave:type_name -> tcmanager.v1.LeaveRoom
+	27, // 7: tcmanager.v1.SubscribeRequest.command:type_name -> tcmanager.v1.Command
+	9,  // 8: tcmanager.v1.SubscribeRequest.refresh_token:type_name -> tcmanager.v1.RefreshToken
+	10, // 9: tcmanager.v1.SubscribeRequest.ping:type_name -> tcmanager.v1.Ping
+	28, // 10: tcmanager.v1.JoinRoom.position:type_name -> tcmanager.v1.Position
+	1,  // 11: tcmanager.v1.JoinRoom.detail:type_name -> tcmanager.v1.Detail
+	29, // 12: tcmanager.v1.SubscribeResponse.events:type_name -> tcmanager.v1.Event
+	12, // 13: tcmanager.v1.SubscribeResponse.welcome:type_name -> tcmanager.v1.Welcome
+	13, // 14: tcmanager.v1.SubscribeResponse.joined:type_name -> tcmanager.v1.Joined
+	18, // 15: tcmanager.v1.SubscribeResponse.left:type_name -> tcmanager.v1.Left
+	19, // 16: tcmanager.v1.SubscribeResponse.ack:type_name -> tcmanager.v1.Ack
+	30, // 17: tcmanager.v1.SubscribeResponse.error:type_name -> tcmanager.v1.Error
+	20, // 18: tcmanager.v1.SubscribeResponse.bookmark:type_name -> tcmanager.v1.Bookmark
+	21, // 19: tcmanager.v1.SubscribeResponse.reset:type_name -> tcmanager.v1.Reset
+	22, // 20: tcmanager.v1.SubscribeResponse.evicted:type_name -> tcmanager.v1.Evicted
+	23, // 21: tcmanager.v1.SubscribeResponse.token_expiring:type_name -> tcmanager.v1.TokenExpiring
+	24, // 22: tcmanager.v1.SubscribeResponse.lag:type_name -> tcmanager.v1.Lag
+	25, // 23: tcmanager.v1.SubscribeResponse.going_away:type_name -> tcmanager.v1.GoingAway
+	26, // 24: tcmanager.v1.SubscribeResponse.pong:type_name -> tcmanager.v1.Pong
+	31, // 25: tcmanager.v1.Welcome.user:type_name -> tcmanager.v1.User
+	32, // 26: tcmanager.v1.Welcome.heartbeat_interval:type_name -> google.protobuf.Duration
+	32, // 27: tcmanager.v1.Welcome.heartbeat_timeout:type_name -> google.protobuf.Duration
+	33, // 28: tcmanager.v1.Welcome.server_time:type_name -> google.protobuf.Timestamp
+	32, // 29: tcmanager.v1.Welcome.request_window:type_name -> google.protobuf.Duration
+	28, // 30: tcmanager.v1.Joined.position:type_name -> tcmanager.v1.Position
+	14, // 31: tcmanager.v1.Joined.project:type_name -> tcmanager.v1.ProjectSnapshot
+	15, // 32: tcmanager.v1.Joined.run:type_name -> tcmanager.v1.RunSnapshot
+	16, // 33: tcmanager.v1.Joined.test_case:type_name -> tcmanager.v1.TestCaseSnapshot
+	17, // 34: tcmanager.v1.Joined.user:type_name -> tcmanager.v1.UserSnapshot
+	34, // 35: tcmanager.v1.Joined.presence:type_name -> tcmanager.v1.Presence
+	35, // 36: tcmanager.v1.Joined.activity:type_name -> tcmanager.v1.Activity
+	29, // 37: tcmanager.v1.Joined.recent:type_name -> tcmanager.v1.Event
+	36, // 38: tcmanager.v1.ProjectSnapshot.project:type_name -> tcmanager.v1.Project
+	37, // 39: tcmanager.v1.ProjectSnapshot.runs:type_name -> tcmanager.v1.Run
+	38, // 40: tcmanager.v1.ProjectSnapshot.members:type_name -> tcmanager.v1.Member
+	37, // 41: tcmanager.v1.RunSnapshot.run:type_name -> tcmanager.v1.Run
+	39, // 42: tcmanager.v1.RunSnapshot.suites:type_name -> tcmanager.v1.Suite
+	40, // 43: tcmanager.v1.RunSnapshot.running:type_name -> tcmanager.v1.TestExecutionUpdate
+	40, // 44: tcmanager.v1.RunSnapshot.failures:type_name -> tcmanager.v1.TestExecutionUpdate
+	41, // 45: tcmanager.v1.TestCaseSnapshot.test_case:type_name -> tcmanager.v1.TestCase
+	42, // 46: tcmanager.v1.Ack.result:type_name -> tcmanager.v1.CommandResult
+	28, // 47: tcmanager.v1.Bookmark.position:type_name -> tcmanager.v1.Position
+	30, // 48: tcmanager.v1.Evicted.error:type_name -> tcmanager.v1.Error
+	33, // 49: tcmanager.v1.TokenExpiring.expires_at:type_name -> google.protobuf.Timestamp
+	32, // 50: tcmanager.v1.GoingAway.reconnect_after:type_name -> google.protobuf.Duration
+	20, // 51: tcmanager.v1.GoingAway.cursors:type_name -> tcmanager.v1.Bookmark
+	33, // 52: tcmanager.v1.Pong.server_time:type_name -> google.protobuf.Timestamp
+	5,  // 53: tcmanager.v1.RealtimeService.Subscribe:input_type -> tcmanager.v1.SubscribeRequest
+	2,  // 54: tcmanager.v1.RealtimeService.Watch:input_type -> tcmanager.v1.WatchRequest
+	3,  // 55: tcmanager.v1.RealtimeService.Execute:input_type -> tcmanager.v1.ExecuteRequest
+	11, // 56: tcmanager.v1.RealtimeService.Subscribe:output_type -> tcmanager.v1.SubscribeResponse
+	11, // 57: tcmanager.v1.RealtimeService.Watch:output_type -> tcmanager.v1.SubscribeResponse
+	4,  // 58: tcmanager.v1.RealtimeService.Execute:output_type -> tcmanager.v1.ExecuteResponse
+	56, // [56:59] is the sub-list for method output_type
+	53, // [53:56] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_tcmanager_v1_realtime_proto_init() }
@@ -2004,7 +2276,7 @@ func file_tcmanager_v1_realtime_proto_init() {
 	file_tcmanager_v1_identity_proto_init()
 	file_tcmanager_v1_project_proto_init()
 	file_tcmanager_v1_testcase_proto_init()
-	file_tcmanager_v1_realtime_proto_msgTypes[0].OneofWrappers = []any{
+	file_tcmanager_v1_realtime_proto_msgTypes[3].OneofWrappers = []any{
 		(*SubscribeRequest_Hello)(nil),
 		(*SubscribeRequest_Join)(nil),
 		(*SubscribeRequest_Leave)(nil),
@@ -2012,7 +2284,7 @@ func file_tcmanager_v1_realtime_proto_init() {
 		(*SubscribeRequest_RefreshToken)(nil),
 		(*SubscribeRequest_Ping)(nil),
 	}
-	file_tcmanager_v1_realtime_proto_msgTypes[6].OneofWrappers = []any{
+	file_tcmanager_v1_realtime_proto_msgTypes[9].OneofWrappers = []any{
 		(*SubscribeResponse_Welcome)(nil),
 		(*SubscribeResponse_Joined)(nil),
 		(*SubscribeResponse_Left)(nil),
@@ -2026,7 +2298,7 @@ func file_tcmanager_v1_realtime_proto_init() {
 		(*SubscribeResponse_GoingAway)(nil),
 		(*SubscribeResponse_Pong)(nil),
 	}
-	file_tcmanager_v1_realtime_proto_msgTypes[8].OneofWrappers = []any{
+	file_tcmanager_v1_realtime_proto_msgTypes[11].OneofWrappers = []any{
 		(*Joined_Project)(nil),
 		(*Joined_Run)(nil),
 		(*Joined_TestCase)(nil),
@@ -2037,8 +2309,8 @@ func file_tcmanager_v1_realtime_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tcmanager_v1_realtime_proto_rawDesc), len(file_tcmanager_v1_realtime_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   22,
+			NumEnums:      2,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

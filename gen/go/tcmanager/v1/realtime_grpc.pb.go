@@ -22,6 +22,8 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	RealtimeService_Subscribe_FullMethodName = "/tcmanager.v1.RealtimeService/Subscribe"
+	RealtimeService_Watch_FullMethodName     = "/tcmanager.v1.RealtimeService/Watch"
+	RealtimeService_Execute_FullMethodName   = "/tcmanager.v1.RealtimeService/Execute"
 )
 
 // RealtimeServiceClient is the client API for RealtimeService service.
@@ -31,9 +33,21 @@ const (
 // RealtimeService is how people watch and work together, live.
 type RealtimeServiceClient interface {
 	// Subscribe opens a session. The first request is a hello. A request that is
-	// wrong or forbidden is answered with an error for that request and does not
-	// end the stream.
+	// wrong or forbidden is answered with an error for that request and does
+	// not end the stream.
+	// buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
 	Subscribe(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SubscribeRequest, SubscribeResponse], error)
+	// Watch is the same session for networks that block websockets: the client
+	// says all it has to say when it opens the call, and hears the same frames. It
+	// opens another Watch, with its positions, to change rooms or when this one
+	// has ended, and carries out commands by Execute.
+	//
+	// The frames are Subscribe's own, so that one decoder reads both.
+	// buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+	// buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SubscribeResponse], error)
+	// Execute carries out one command, as a command in the stream of Subscribe.
+	Execute(ctx context.Context, in *ExecuteRequest, opts ...grpc.CallOption) (*ExecuteResponse, error)
 }
 
 type realtimeServiceClient struct {
@@ -57,6 +71,35 @@ func (c *realtimeServiceClient) Subscribe(ctx context.Context, opts ...grpc.Call
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type RealtimeService_SubscribeClient = grpc.BidiStreamingClient[SubscribeRequest, SubscribeResponse]
 
+func (c *realtimeServiceClient) Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SubscribeResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &RealtimeService_ServiceDesc.Streams[1], RealtimeService_Watch_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchRequest, SubscribeResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RealtimeService_WatchClient = grpc.ServerStreamingClient[SubscribeResponse]
+
+func (c *realtimeServiceClient) Execute(ctx context.Context, in *ExecuteRequest, opts ...grpc.CallOption) (*ExecuteResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExecuteResponse)
+	err := c.cc.Invoke(ctx, RealtimeService_Execute_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // RealtimeServiceServer is the server API for RealtimeService service.
 // All implementations must embed UnimplementedRealtimeServiceServer
 // for forward compatibility.
@@ -64,9 +107,21 @@ type RealtimeService_SubscribeClient = grpc.BidiStreamingClient[SubscribeRequest
 // RealtimeService is how people watch and work together, live.
 type RealtimeServiceServer interface {
 	// Subscribe opens a session. The first request is a hello. A request that is
-	// wrong or forbidden is answered with an error for that request and does not
-	// end the stream.
+	// wrong or forbidden is answered with an error for that request and does
+	// not end the stream.
+	// buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
 	Subscribe(grpc.BidiStreamingServer[SubscribeRequest, SubscribeResponse]) error
+	// Watch is the same session for networks that block websockets: the client
+	// says all it has to say when it opens the call, and hears the same frames. It
+	// opens another Watch, with its positions, to change rooms or when this one
+	// has ended, and carries out commands by Execute.
+	//
+	// The frames are Subscribe's own, so that one decoder reads both.
+	// buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+	// buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+	Watch(*WatchRequest, grpc.ServerStreamingServer[SubscribeResponse]) error
+	// Execute carries out one command, as a command in the stream of Subscribe.
+	Execute(context.Context, *ExecuteRequest) (*ExecuteResponse, error)
 	mustEmbedUnimplementedRealtimeServiceServer()
 }
 
@@ -79,6 +134,12 @@ type UnimplementedRealtimeServiceServer struct{}
 
 func (UnimplementedRealtimeServiceServer) Subscribe(grpc.BidiStreamingServer[SubscribeRequest, SubscribeResponse]) error {
 	return status.Error(codes.Unimplemented, "method Subscribe not implemented")
+}
+func (UnimplementedRealtimeServiceServer) Watch(*WatchRequest, grpc.ServerStreamingServer[SubscribeResponse]) error {
+	return status.Error(codes.Unimplemented, "method Watch not implemented")
+}
+func (UnimplementedRealtimeServiceServer) Execute(context.Context, *ExecuteRequest) (*ExecuteResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Execute not implemented")
 }
 func (UnimplementedRealtimeServiceServer) mustEmbedUnimplementedRealtimeServiceServer() {}
 func (UnimplementedRealtimeServiceServer) testEmbeddedByValue()                         {}
@@ -108,19 +169,58 @@ func _RealtimeService_Subscribe_Handler(srv interface{}, stream grpc.ServerStrea
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type RealtimeService_SubscribeServer = grpc.BidiStreamingServer[SubscribeRequest, SubscribeResponse]
 
+func _RealtimeService_Watch_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(RealtimeServiceServer).Watch(m, &grpc.GenericServerStream[WatchRequest, SubscribeResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RealtimeService_WatchServer = grpc.ServerStreamingServer[SubscribeResponse]
+
+func _RealtimeService_Execute_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExecuteRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RealtimeServiceServer).Execute(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RealtimeService_Execute_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RealtimeServiceServer).Execute(ctx, req.(*ExecuteRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // RealtimeService_ServiceDesc is the grpc.ServiceDesc for RealtimeService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
 var RealtimeService_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "tcmanager.v1.RealtimeService",
 	HandlerType: (*RealtimeServiceServer)(nil),
-	Methods:     []grpc.MethodDesc{},
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Execute",
+			Handler:    _RealtimeService_Execute_Handler,
+		},
+	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "Subscribe",
 			Handler:       _RealtimeService_Subscribe_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
+		},
+		{
+			StreamName:    "Watch",
+			Handler:       _RealtimeService_Watch_Handler,
+			ServerStreams: true,
 		},
 	},
 	Metadata: "tcmanager/v1/realtime.proto",

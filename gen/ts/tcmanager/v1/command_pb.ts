@@ -7,7 +7,7 @@
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "../../buf/validate/validate_pb";
-import type { AddCommentRequest, AddCommentResponse, UpdateActivityRequest } from "./collaboration_pb";
+import type { AddCommentRequest, AddCommentResponse, UpdateActivityRequest, UpdatePresenceRequest } from "./collaboration_pb";
 import { file_tcmanager_v1_collaboration } from "./collaboration_pb";
 import type { FinishRunRequest, FinishRunResponse, ReportResultRequest, ReportResultResponse, StartRunRequest, StartRunResponse } from "./execution_pb";
 import { file_tcmanager_v1_execution } from "./execution_pb";
@@ -21,7 +21,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file tcmanager/v1/command.proto.
  */
 export const file_tcmanager_v1_command: GenFile = /*@__PURE__*/
-  fileDesc("Chp0Y21hbmFnZXIvdjEvY29tbWFuZC5wcm90bxIMdGNtYW5hZ2VyLnYxIuIDCgdDb21tYW5kEhsKCnJlcXVlc3RfaWQYASABKAlCB7pIBHICGEASPgoPdXBkYXRlX2FjdGl2aXR5GAIgASgLMiMudGNtYW5hZ2VyLnYxLlVwZGF0ZUFjdGl2aXR5UmVxdWVzdEgAEjsKDmVkaXRfdGVzdF9jYXNlGAMgASgLMiEudGNtYW5hZ2VyLnYxLkVkaXRUZXN0Q2FzZVJlcXVlc3RIABI2CgthZGRfY29tbWVudBgEIAEoCzIfLnRjbWFuYWdlci52MS5BZGRDb21tZW50UmVxdWVzdEgAEk0KF21hcmtfbm90aWZpY2F0aW9uc19yZWFkGAUgASgLMioudGNtYW5hZ2VyLnYxLk1hcmtOb3RpZmljYXRpb25zUmVhZFJlcXVlc3RIABIyCglzdGFydF9ydW4YBiABKAsyHS50Y21hbmFnZXIudjEuU3RhcnRSdW5SZXF1ZXN0SAASOgoNcmVwb3J0X3Jlc3VsdBgHIAEoCzIhLnRjbWFuYWdlci52MS5SZXBvcnRSZXN1bHRSZXF1ZXN0SAASNAoKZmluaXNoX3J1bhgIIAEoCzIeLnRjbWFuYWdlci52MS5GaW5pc2hSdW5SZXF1ZXN0SABCEAoHY29tbWFuZBIFukgCCAEiiQMKDUNvbW1hbmRSZXN1bHQSPAoOZWRpdF90ZXN0X2Nhc2UYAyABKAsyIi50Y21hbmFnZXIudjEuRWRpdFRlc3RDYXNlUmVzcG9uc2VIABI3CgthZGRfY29tbWVudBgEIAEoCzIgLnRjbWFuYWdlci52MS5BZGRDb21tZW50UmVzcG9uc2VIABJOChdtYXJrX25vdGlmaWNhdGlvbnNfcmVhZBgFIAEoCzIrLnRjbWFuYWdlci52MS5NYXJrTm90aWZpY2F0aW9uc1JlYWRSZXNwb25zZUgAEjMKCXN0YXJ0X3J1bhgGIAEoCzIeLnRjbWFuYWdlci52MS5TdGFydFJ1blJlc3BvbnNlSAASOwoNcmVwb3J0X3Jlc3VsdBgHIAEoCzIiLnRjbWFuYWdlci52MS5SZXBvcnRSZXN1bHRSZXNwb25zZUgAEjUKCmZpbmlzaF9ydW4YCCABKAsyHy50Y21hbmFnZXIudjEuRmluaXNoUnVuUmVzcG9uc2VIAEIICgZyZXN1bHRCsQEKEGNvbS50Y21hbmFnZXIudjFCDENvbW1hbmRQcm90b1ABWj5naXRodWIuY29tL3RjbWFuYWdlci90Y21hbmFnZXIvZ2VuL2dvL3RjbWFuYWdlci92MTt0Y21hbmFnZXJ2MaICA1RYWKoCDFRjbWFuYWdlci5WMcoCDFRjbWFuYWdlclxWMeICGFRjbWFuYWdlclxWMVxHUEJNZXRhZGF0YeoCDVRjbWFuYWdlcjo6VjFiBnByb3RvMw", [file_buf_validate_validate, file_tcmanager_v1_collaboration, file_tcmanager_v1_execution, file_tcmanager_v1_notification, file_tcmanager_v1_testcase]);
+  fileDesc("Chp0Y21hbmFnZXIvdjEvY29tbWFuZC5wcm90bxIMdGNtYW5hZ2VyLnYxIqIECgdDb21tYW5kEhsKCnJlcXVlc3RfaWQYASABKAlCB7pIBHICGEASPgoPdXBkYXRlX2FjdGl2aXR5GAIgASgLMiMudGNtYW5hZ2VyLnYxLlVwZGF0ZUFjdGl2aXR5UmVxdWVzdEgAEjsKDmVkaXRfdGVzdF9jYXNlGAMgASgLMiEudGNtYW5hZ2VyLnYxLkVkaXRUZXN0Q2FzZVJlcXVlc3RIABI2CgthZGRfY29tbWVudBgEIAEoCzIfLnRjbWFuYWdlci52MS5BZGRDb21tZW50UmVxdWVzdEgAEk0KF21hcmtfbm90aWZpY2F0aW9uc19yZWFkGAUgASgLMioudGNtYW5hZ2VyLnYxLk1hcmtOb3RpZmljYXRpb25zUmVhZFJlcXVlc3RIABIyCglzdGFydF9ydW4YBiABKAsyHS50Y21hbmFnZXIudjEuU3RhcnRSdW5SZXF1ZXN0SAASOgoNcmVwb3J0X3Jlc3VsdBgHIAEoCzIhLnRjbWFuYWdlci52MS5SZXBvcnRSZXN1bHRSZXF1ZXN0SAASNAoKZmluaXNoX3J1bhgIIAEoCzIeLnRjbWFuYWdlci52MS5GaW5pc2hSdW5SZXF1ZXN0SAASPgoPdXBkYXRlX3ByZXNlbmNlGAkgASgLMiMudGNtYW5hZ2VyLnYxLlVwZGF0ZVByZXNlbmNlUmVxdWVzdEgAQhAKB2NvbW1hbmQSBbpIAggBIokDCg1Db21tYW5kUmVzdWx0EjwKDmVkaXRfdGVzdF9jYXNlGAMgASgLMiIudGNtYW5hZ2VyLnYxLkVkaXRUZXN0Q2FzZVJlc3BvbnNlSAASNwoLYWRkX2NvbW1lbnQYBCABKAsyIC50Y21hbmFnZXIudjEuQWRkQ29tbWVudFJlc3BvbnNlSAASTgoXbWFya19ub3RpZmljYXRpb25zX3JlYWQYBSABKAsyKy50Y21hbmFnZXIudjEuTWFya05vdGlmaWNhdGlvbnNSZWFkUmVzcG9uc2VIABIzCglzdGFydF9ydW4YBiABKAsyHi50Y21hbmFnZXIudjEuU3RhcnRSdW5SZXNwb25zZUgAEjsKDXJlcG9ydF9yZXN1bHQYByABKAsyIi50Y21hbmFnZXIudjEuUmVwb3J0UmVzdWx0UmVzcG9uc2VIABI1CgpmaW5pc2hfcnVuGAggASgLMh8udGNtYW5hZ2VyLnYxLkZpbmlzaFJ1blJlc3BvbnNlSABCCAoGcmVzdWx0QrEBChBjb20udGNtYW5hZ2VyLnYxQgxDb21tYW5kUHJvdG9QAVo+Z2l0aHViLmNvbS90Y21hbmFnZXIvdGNtYW5hZ2VyL2dlbi9nby90Y21hbmFnZXIvdjE7dGNtYW5hZ2VydjGiAgNUWFiqAgxUY21hbmFnZXIuVjHKAgxUY21hbmFnZXJcVjHiAhhUY21hbmFnZXJcVjFcR1BCTWV0YWRhdGHqAg1UY21hbmFnZXI6OlYxYgZwcm90bzM", [file_buf_validate_validate, file_tcmanager_v1_collaboration, file_tcmanager_v1_execution, file_tcmanager_v1_notification, file_tcmanager_v1_testcase]);
 
 /**
  * Command is a request inside a Subscribe stream.
@@ -47,7 +47,7 @@ export type Command = Message<"tcmanager.v1.Command"> & {
    */
   command: {
     /**
-     * Typing and focus; not acknowledged unless it fails.
+     * Typing and focus; not acknowledged in a stream unless it fails.
      *
      * @generated from field: tcmanager.v1.UpdateActivityRequest update_activity = 2;
      */
@@ -101,6 +101,14 @@ export type Command = Message<"tcmanager.v1.Command"> & {
      */
     value: FinishRunRequest;
     case: "finishRun";
+  } | {
+    /**
+     * Whether the user is at the machine; not acknowledged in a stream unless it fails.
+     *
+     * @generated from field: tcmanager.v1.UpdatePresenceRequest update_presence = 9;
+     */
+    value: UpdatePresenceRequest;
+    case: "updatePresence";
   } | { case: undefined; value?: undefined };
 };
 

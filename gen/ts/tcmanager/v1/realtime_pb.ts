@@ -31,7 +31,86 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file tcmanager/v1/realtime.proto.
  */
 export const file_tcmanager_v1_realtime: GenFile = /*@__PURE__*/
-  fileDesc("Cht0Y21hbmFnZXIvdjEvcmVhbHRpbWUucHJvdG8SDHRjbWFuYWdlci52MSKpAgoQU3Vic2NyaWJlUmVxdWVzdBIKCgJpZBgBIAEoBBIkCgVoZWxsbxgCIAEoCzITLnRjbWFuYWdlci52MS5IZWxsb0gAEiYKBGpvaW4YAyABKAsyFi50Y21hbmFnZXIudjEuSm9pblJvb21IABIoCgVsZWF2ZRgEIAEoCzIXLnRjbWFuYWdlci52MS5MZWF2ZVJvb21IABIoCgdjb21tYW5kGAUgASgLMhUudGNtYW5hZ2VyLnYxLkNvbW1hbmRIABIzCg1yZWZyZXNoX3Rva2VuGAYgASgLMhoudGNtYW5hZ2VyLnYxLlJlZnJlc2hUb2tlbkgAEiIKBHBpbmcYByABKAsyEi50Y21hbmFnZXIudjEuUGluZ0gAQg4KBWZyYW1lEgW6SAIIASI9CgVIZWxsbxIXCgZjbGllbnQYASABKAlCB7pIBHICGEASGwoKc2Vzc2lvbl9pZBgCIAEoCUIHukgEcgIYQCKpAQoISm9pblJvb20SQwoEcm9vbRgBIAEoCUI1ukgycjAyLl4ocHJvamVjdHx0ZXN0cnVufHRlc3RjYXNlfHVzZXIpOlteXHNdezEsMTUwfSQSKAoIcG9zaXRpb24YAiABKAsyFi50Y21hbmFnZXIudjEuUG9zaXRpb24SLgoGZGV0YWlsGAMgASgOMhQudGNtYW5hZ2VyLnYxLkRldGFpbEIIukgFggECEAEiJQoJTGVhdmVSb29tEhgKBHJvb20YASABKAlCCrpIB3IFEAEYyAEiKgoMUmVmcmVzaFRva2VuEhoKBXRva2VuGAEgASgJQgu6SAhyBhABGICAASIGCgRQaW5nIrkEChFTdWJzY3JpYmVSZXNwb25zZRIjCgZldmVudHMYASADKAsyEy50Y21hbmFnZXIudjEuRXZlbnQSEAoIcmVwbHlfdG8YAiABKAQSKAoHd2VsY29tZRgDIAEoCzIVLnRjbWFuYWdlci52MS5XZWxjb21lSAASJgoGam9pbmVkGAQgASgLMhQudGNtYW5hZ2VyLnYxLkpvaW5lZEgAEiIKBGxlZnQYBSABKAsyEi50Y21hbmFnZXIudjEuTGVmdEgAEiAKA2FjaxgGIAEoCzIRLnRjbWFuYWdlci52MS5BY2tIABIkCgVlcnJvchgHIAEoCzITLnRjbWFuYWdlci52MS5FcnJvckgAEioKCGJvb2ttYXJrGAggASgLMhYudGNtYW5hZ2VyLnYxLkJvb2ttYXJrSAASJAoFcmVzZXQYCSABKAsyEy50Y21hbmFnZXIudjEuUmVzZXRIABIoCgdldmljdGVkGAogASgLMhUudGNtYW5hZ2VyLnYxLkV2aWN0ZWRIABI1Cg50b2tlbl9leHBpcmluZxgLIAEoCzIbLnRjbWFuYWdlci52MS5Ub2tlbkV4cGlyaW5nSAASIAoDbGFnGAwgASgLMhEudGNtYW5hZ2VyLnYxLkxhZ0gAEi0KCmdvaW5nX2F3YXkYDSABKAsyFy50Y21hbmFnZXIudjEuR29pbmdBd2F5SAASIgoEcG9uZxgOIAEoCzISLnRjbWFuYWdlci52MS5Qb25nSABCBwoFZnJhbWUiowIKB1dlbGNvbWUSEgoKc2Vzc2lvbl9pZBgBIAEoCRIgCgR1c2VyGAIgASgLMhIudGNtYW5hZ2VyLnYxLlVzZXISNQoSaGVhcnRiZWF0X2ludGVydmFsGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjQKEWhlYXJ0YmVhdF90aW1lb3V0GAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhEKCW1heF9yb29tcxgFIAEoDRIZChFtYXhfcmVxdWVzdF9ieXRlcxgGIAEoDRIWCg5zZXJ2ZXJfdmVyc2lvbhgHIAEoCRIvCgtzZXJ2ZXJfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAilQMKBkpvaW5lZBIMCgRyb29tGAEgASgJEigKCHBvc2l0aW9uGAIgASgLMhYudGNtYW5hZ2VyLnYxLlBvc2l0aW9uEhEKCXJlY292ZXJlZBgDIAEoCBIwCgdwcm9qZWN0GAQgASgLMh0udGNtYW5hZ2VyLnYxLlByb2plY3RTbmFwc2hvdEgAEigKA3J1bhgFIAEoCzIZLnRjbWFuYWdlci52MS5SdW5TbmFwc2hvdEgAEjMKCXRlc3RfY2FzZRgGIAEoCzIeLnRjbWFuYWdlci52MS5UZXN0Q2FzZVNuYXBzaG90SAASKgoEdXNlchgHIAEoCzIaLnRjbWFuYWdlci52MS5Vc2VyU25hcHNob3RIABIoCghwcmVzZW5jZRgIIAMoCzIWLnRjbWFuYWdlci52MS5QcmVzZW5jZRIoCghhY3Rpdml0eRgJIAMoCzIWLnRjbWFuYWdlci52MS5BY3Rpdml0eRIjCgZyZWNlbnQYCiADKAsyEy50Y21hbmFnZXIudjEuRXZlbnRCCgoIc25hcHNob3QigQEKD1Byb2plY3RTbmFwc2hvdBImCgdwcm9qZWN0GAEgASgLMhUudGNtYW5hZ2VyLnYxLlByb2plY3QSHwoEcnVucxgCIAMoCzIRLnRjbWFuYWdlci52MS5SdW4SJQoHbWVtYmVycxgDIAMoCzIULnRjbWFuYWdlci52MS5NZW1iZXIiuwEKC1J1blNuYXBzaG90Eh4KA3J1bhgBIAEoCzIRLnRjbWFuYWdlci52MS5SdW4SIwoGc3VpdGVzGAIgAygLMhMudGNtYW5hZ2VyLnYxLlN1aXRlEjIKB3J1bm5pbmcYAyADKAsyIS50Y21hbmFnZXIudjEuVGVzdEV4ZWN1dGlvblVwZGF0ZRIzCghmYWlsdXJlcxgEIAMoCzIhLnRjbWFuYWdlci52MS5UZXN0RXhlY3V0aW9uVXBkYXRlIj0KEFRlc3RDYXNlU25hcHNob3QSKQoJdGVzdF9jYXNlGAEgASgLMhYudGNtYW5hZ2VyLnYxLlRlc3RDYXNlIh4KDFVzZXJTbmFwc2hvdBIOCgZ1bnJlYWQYASABKA0iFAoETGVmdBIMCgRyb29tGAEgASgJIkYKA0FjaxISCgpyZXF1ZXN0X2lkGAEgASgJEisKBnJlc3VsdBgCIAEoCzIbLnRjbWFuYWdlci52MS5Db21tYW5kUmVzdWx0IkIKCEJvb2ttYXJrEgwKBHJvb20YASABKAkSKAoIcG9zaXRpb24YAiABKAsyFi50Y21hbmFnZXIudjEuUG9zaXRpb24iJQoFUmVzZXQSDAoEcm9vbRgBIAEoCRIOCgZyZWFzb24YAiABKAkiOwoHRXZpY3RlZBIMCgRyb29tGAEgASgJEiIKBWVycm9yGAIgASgLMhMudGNtYW5hZ2VyLnYxLkVycm9yIj8KDVRva2VuRXhwaXJpbmcSLgoKZXhwaXJlc19hdBgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiIwoDTGFnEgwKBHJvb20YASABKAkSDgoGZXZlbnRzGAIgASgEIk8KCUdvaW5nQXdheRIyCg9yZWNvbm5lY3RfYWZ0ZXIYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SDgoGcmVhc29uGAIgASgJIjcKBFBvbmcSLwoLc2VydmVyX3RpbWUYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wKkQKBkRldGFpbBIWChJERVRBSUxfVU5TUEVDSUZJRUQQABISCg5ERVRBSUxfU1VNTUFSWRABEg4KCkRFVEFJTF9BTEwQAjJjCg9SZWFsdGltZVNlcnZpY2USUAoJU3Vic2NyaWJlEh4udGNtYW5hZ2VyLnYxLlN1YnNjcmliZVJlcXVlc3QaHy50Y21hbmFnZXIudjEuU3Vic2NyaWJlUmVzcG9uc2UoATABQrIBChBjb20udGNtYW5hZ2VyLnYxQg1SZWFsdGltZVByb3RvUAFaPmdpdGh1Yi5jb20vdGNtYW5hZ2VyL3RjbWFuYWdlci9nZW4vZ28vdGNtYW5hZ2VyL3YxO3RjbWFuYWdlcnYxogIDVFhYqgIMVGNtYW5hZ2VyLlYxygIMVGNtYW5hZ2VyXFYx4gIYVGNtYW5hZ2VyXFYxXEdQQk1ldGFkYXRh6gINVGNtYW5hZ2VyOjpWMWIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_tcmanager_v1_collaboration, file_tcmanager_v1_command, file_tcmanager_v1_error, file_tcmanager_v1_event, file_tcmanager_v1_execution, file_tcmanager_v1_identity, file_tcmanager_v1_project, file_tcmanager_v1_testcase]);
+  fileDesc("Cht0Y21hbmFnZXIvdjEvcmVhbHRpbWUucHJvdG8SDHRjbWFuYWdlci52MSJlCgxXYXRjaFJlcXVlc3QSLgoGZnJhbWVzGAEgAygLMh4udGNtYW5hZ2VyLnYxLlN1YnNjcmliZVJlcXVlc3QSJQoEbW9kZRgCIAEoDjIXLnRjbWFuYWdlci52MS5XYXRjaE1vZGUiXQoORXhlY3V0ZVJlcXVlc3QSGwoKc2Vzc2lvbl9pZBgBIAEoCUIHukgEcgIYQBIuCgdjb21tYW5kGAIgASgLMhUudGNtYW5hZ2VyLnYxLkNvbW1hbmRCBrpIA8gBASIxCg9FeGVjdXRlUmVzcG9uc2USHgoDYWNrGAEgASgLMhEudGNtYW5hZ2VyLnYxLkFjayKpAgoQU3Vic2NyaWJlUmVxdWVzdBIKCgJpZBgBIAEoBBIkCgVoZWxsbxgCIAEoCzITLnRjbWFuYWdlci52MS5IZWxsb0gAEiYKBGpvaW4YAyABKAsyFi50Y21hbmFnZXIudjEuSm9pblJvb21IABIoCgVsZWF2ZRgEIAEoCzIXLnRjbWFuYWdlci52MS5MZWF2ZVJvb21IABIoCgdjb21tYW5kGAUgASgLMhUudGNtYW5hZ2VyLnYxLkNvbW1hbmRIABIzCg1yZWZyZXNoX3Rva2VuGAYgASgLMhoudGNtYW5hZ2VyLnYxLlJlZnJlc2hUb2tlbkgAEiIKBHBpbmcYByABKAsyEi50Y21hbmFnZXIudjEuUGluZ0gAQg4KBWZyYW1lEgW6SAIIASI9CgVIZWxsbxIXCgZjbGllbnQYASABKAlCB7pIBHICGEASGwoKc2Vzc2lvbl9pZBgCIAEoCUIHukgEcgIYQCKpAQoISm9pblJvb20SQwoEcm9vbRgBIAEoCUI1ukgycjAyLl4ocHJvamVjdHx0ZXN0cnVufHRlc3RjYXNlfHVzZXIpOlteXHNdezEsMTUwfSQSKAoIcG9zaXRpb24YAiABKAsyFi50Y21hbmFnZXIudjEuUG9zaXRpb24SLgoGZGV0YWlsGAMgASgOMhQudGNtYW5hZ2VyLnYxLkRldGFpbEIIukgFggECEAEiJQoJTGVhdmVSb29tEhgKBHJvb20YASABKAlCCrpIB3IFEAEYyAEiKgoMUmVmcmVzaFRva2VuEhoKBXRva2VuGAEgASgJQgu6SAhyBhABGICAASIGCgRQaW5nIrkEChFTdWJzY3JpYmVSZXNwb25zZRIjCgZldmVudHMYASADKAsyEy50Y21hbmFnZXIudjEuRXZlbnQSEAoIcmVwbHlfdG8YAiABKAQSKAoHd2VsY29tZRgDIAEoCzIVLnRjbWFuYWdlci52MS5XZWxjb21lSAASJgoGam9pbmVkGAQgASgLMhQudGNtYW5hZ2VyLnYxLkpvaW5lZEgAEiIKBGxlZnQYBSABKAsyEi50Y21hbmFnZXIudjEuTGVmdEgAEiAKA2FjaxgGIAEoCzIRLnRjbWFuYWdlci52MS5BY2tIABIkCgVlcnJvchgHIAEoCzITLnRjbWFuYWdlci52MS5FcnJvckgAEioKCGJvb2ttYXJrGAggASgLMhYudGNtYW5hZ2VyLnYxLkJvb2ttYXJrSAASJAoFcmVzZXQYCSABKAsyEy50Y21hbmFnZXIudjEuUmVzZXRIABIoCgdldmljdGVkGAogASgLMhUudGNtYW5hZ2VyLnYxLkV2aWN0ZWRIABI1Cg50b2tlbl9leHBpcmluZxgLIAEoCzIbLnRjbWFuYWdlci52MS5Ub2tlbkV4cGlyaW5nSAASIAoDbGFnGAwgASgLMhEudGNtYW5hZ2VyLnYxLkxhZ0gAEi0KCmdvaW5nX2F3YXkYDSABKAsyFy50Y21hbmFnZXIudjEuR29pbmdBd2F5SAASIgoEcG9uZxgOIAEoCzISLnRjbWFuYWdlci52MS5Qb25nSABCBwoFZnJhbWUi1gIKB1dlbGNvbWUSEgoKc2Vzc2lvbl9pZBgBIAEoCRIgCgR1c2VyGAIgASgLMhIudGNtYW5hZ2VyLnYxLlVzZXISNQoSaGVhcnRiZWF0X2ludGVydmFsGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjQKEWhlYXJ0YmVhdF90aW1lb3V0GAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhEKCW1heF9yb29tcxgFIAEoDRIZChFtYXhfcmVxdWVzdF9ieXRlcxgGIAEoDRIWCg5zZXJ2ZXJfdmVyc2lvbhgHIAEoCRIvCgtzZXJ2ZXJfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMQoOcmVxdWVzdF93aW5kb3cYCSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24ilQMKBkpvaW5lZBIMCgRyb29tGAEgASgJEigKCHBvc2l0aW9uGAIgASgLMhYudGNtYW5hZ2VyLnYxLlBvc2l0aW9uEhEKCXJlY292ZXJlZBgDIAEoCBIwCgdwcm9qZWN0GAQgASgLMh0udGNtYW5hZ2VyLnYxLlByb2plY3RTbmFwc2hvdEgAEigKA3J1bhgFIAEoCzIZLnRjbWFuYWdlci52MS5SdW5TbmFwc2hvdEgAEjMKCXRlc3RfY2FzZRgGIAEoCzIeLnRjbWFuYWdlci52MS5UZXN0Q2FzZVNuYXBzaG90SAASKgoEdXNlchgHIAEoCzIaLnRjbWFuYWdlci52MS5Vc2VyU25hcHNob3RIABIoCghwcmVzZW5jZRgIIAMoCzIWLnRjbWFuYWdlci52MS5QcmVzZW5jZRIoCghhY3Rpdml0eRgJIAMoCzIWLnRjbWFuYWdlci52MS5BY3Rpdml0eRIjCgZyZWNlbnQYCiADKAsyEy50Y21hbmFnZXIudjEuRXZlbnRCCgoIc25hcHNob3QigQEKD1Byb2plY3RTbmFwc2hvdBImCgdwcm9qZWN0GAEgASgLMhUudGNtYW5hZ2VyLnYxLlByb2plY3QSHwoEcnVucxgCIAMoCzIRLnRjbWFuYWdlci52MS5SdW4SJQoHbWVtYmVycxgDIAMoCzIULnRjbWFuYWdlci52MS5NZW1iZXIiuwEKC1J1blNuYXBzaG90Eh4KA3J1bhgBIAEoCzIRLnRjbWFuYWdlci52MS5SdW4SIwoGc3VpdGVzGAIgAygLMhMudGNtYW5hZ2VyLnYxLlN1aXRlEjIKB3J1bm5pbmcYAyADKAsyIS50Y21hbmFnZXIudjEuVGVzdEV4ZWN1dGlvblVwZGF0ZRIzCghmYWlsdXJlcxgEIAMoCzIhLnRjbWFuYWdlci52MS5UZXN0RXhlY3V0aW9uVXBkYXRlIj0KEFRlc3RDYXNlU25hcHNob3QSKQoJdGVzdF9jYXNlGAEgASgLMhYudGNtYW5hZ2VyLnYxLlRlc3RDYXNlIh4KDFVzZXJTbmFwc2hvdBIOCgZ1bnJlYWQYASABKA0iFAoETGVmdBIMCgRyb29tGAEgASgJIkYKA0FjaxISCgpyZXF1ZXN0X2lkGAEgASgJEisKBnJlc3VsdBgCIAEoCzIbLnRjbWFuYWdlci52MS5Db21tYW5kUmVzdWx0IkIKCEJvb2ttYXJrEgwKBHJvb20YASABKAkSKAoIcG9zaXRpb24YAiABKAsyFi50Y21hbmFnZXIudjEuUG9zaXRpb24iJQoFUmVzZXQSDAoEcm9vbRgBIAEoCRIOCgZyZWFzb24YAiABKAkiOwoHRXZpY3RlZBIMCgRyb29tGAEgASgJEiIKBWVycm9yGAIgASgLMhMudGNtYW5hZ2VyLnYxLkVycm9yIj8KDVRva2VuRXhwaXJpbmcSLgoKZXhwaXJlc19hdBgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiIwoDTGFnEgwKBHJvb20YASABKAkSDgoGZXZlbnRzGAIgASgEIngKCUdvaW5nQXdheRIyCg9yZWNvbm5lY3RfYWZ0ZXIYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SDgoGcmVhc29uGAIgASgJEicKB2N1cnNvcnMYAyADKAsyFi50Y21hbmFnZXIudjEuQm9va21hcmsiNwoEUG9uZxIvCgtzZXJ2ZXJfdGltZRgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAqbQoJV2F0Y2hNb2RlEhoKFldBVENIX01PREVfVU5TUEVDSUZJRUQQABIVChFXQVRDSF9NT0RFX1NUUkVBTRABEhgKFFdBVENIX01PREVfTE9OR19QT0xMEAISEwoPV0FUQ0hfTU9ERV9QT0xMEAMqRAoGRGV0YWlsEhYKEkRFVEFJTF9VTlNQRUNJRklFRBAAEhIKDkRFVEFJTF9TVU1NQVJZEAESDgoKREVUQUlMX0FMTBACMvMBCg9SZWFsdGltZVNlcnZpY2USUAoJU3Vic2NyaWJlEh4udGNtYW5hZ2VyLnYxLlN1YnNjcmliZVJlcXVlc3QaHy50Y21hbmFnZXIudjEuU3Vic2NyaWJlUmVzcG9uc2UoATABEkYKBVdhdGNoEhoudGNtYW5hZ2VyLnYxLldhdGNoUmVxdWVzdBofLnRjbWFuYWdlci52MS5TdWJzY3JpYmVSZXNwb25zZTABEkYKB0V4ZWN1dGUSHC50Y21hbmFnZXIudjEuRXhlY3V0ZVJlcXVlc3QaHS50Y21hbmFnZXIudjEuRXhlY3V0ZVJlc3BvbnNlQrIBChBjb20udGNtYW5hZ2VyLnYxQg1SZWFsdGltZVByb3RvUAFaPmdpdGh1Yi5jb20vdGNtYW5hZ2VyL3RjbWFuYWdlci9nZW4vZ28vdGNtYW5hZ2VyL3YxO3RjbWFuYWdlcnYxogIDVFhYqgIMVGNtYW5hZ2VyLlYxygIMVGNtYW5hZ2VyXFYx4gIYVGNtYW5hZ2VyXFYxXEdQQk1ldGFkYXRh6gINVGNtYW5hZ2VyOjpWMWIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_tcmanager_v1_collaboration, file_tcmanager_v1_command, file_tcmanager_v1_error, file_tcmanager_v1_event, file_tcmanager_v1_execution, file_tcmanager_v1_identity, file_tcmanager_v1_project, file_tcmanager_v1_testcase]);
+
+/**
+ * WatchRequest is all that a client has to say.
+ *
+ * @generated from message tcmanager.v1.WatchRequest
+ */
+export type WatchRequest = Message<"tcmanager.v1.WatchRequest"> & {
+  /**
+   * As in Subscribe: a hello, then joins with positions, and commands, each
+   * answered under its id. At most 1,000.
+   *
+   * @generated from field: repeated tcmanager.v1.SubscribeRequest frames = 1;
+   */
+  frames: SubscribeRequest[];
+
+  /**
+   * When the Watch ends by itself, with status OK.
+   *
+   * @generated from field: tcmanager.v1.WatchMode mode = 2;
+   */
+  mode: WatchMode;
+};
+
+/**
+ * Describes the message tcmanager.v1.WatchRequest.
+ * Use `create(WatchRequestSchema)` to create a new message.
+ */
+export const WatchRequestSchema: GenMessage<WatchRequest> = /*@__PURE__*/
+  messageDesc(file_tcmanager_v1_realtime, 0);
+
+/**
+ * ExecuteRequest asks for one command.
+ *
+ * @generated from message tcmanager.v1.ExecuteRequest
+ */
+export type ExecuteRequest = Message<"tcmanager.v1.ExecuteRequest"> & {
+  /**
+   * Welcome.session_id: who is typing, for update_activity and update_presence,
+   * which need it; other commands don't.
+   *
+   * @generated from field: string session_id = 1;
+   */
+  sessionId: string;
+
+  /**
+   * The command.
+   *
+   * @generated from field: tcmanager.v1.Command command = 2;
+   */
+  command?: Command | undefined;
+};
+
+/**
+ * Describes the message tcmanager.v1.ExecuteRequest.
+ * Use `create(ExecuteRequestSchema)` to create a new message.
+ */
+export const ExecuteRequestSchema: GenMessage<ExecuteRequest> = /*@__PURE__*/
+  messageDesc(file_tcmanager_v1_realtime, 1);
+
+/**
+ * ExecuteResponse is the answer.
+ *
+ * @generated from message tcmanager.v1.ExecuteResponse
+ */
+export type ExecuteResponse = Message<"tcmanager.v1.ExecuteResponse"> & {
+  /**
+   * As in the stream; its result is unset for update_activity and update_presence.
+   *
+   * @generated from field: tcmanager.v1.Ack ack = 1;
+   */
+  ack?: Ack | undefined;
+};
+
+/**
+ * Describes the message tcmanager.v1.ExecuteResponse.
+ * Use `create(ExecuteResponseSchema)` to create a new message.
+ */
+export const ExecuteResponseSchema: GenMessage<ExecuteResponse> = /*@__PURE__*/
+  messageDesc(file_tcmanager_v1_realtime, 2);
 
 /**
  * SubscribeRequest is one frame from a client.
@@ -108,7 +187,7 @@ export type SubscribeRequest = Message<"tcmanager.v1.SubscribeRequest"> & {
  * Use `create(SubscribeRequestSchema)` to create a new message.
  */
 export const SubscribeRequestSchema: GenMessage<SubscribeRequest> = /*@__PURE__*/
-  messageDesc(file_tcmanager_v1_realtime, 0);
+  messageDesc(file_tcmanager_v1_realtime, 3);
 
 /**
  * Hello introduces the client.
@@ -137,7 +216,7 @@ export type Hello = Message<"tcmanager.v1.Hello"> & {
  * Use `create(HelloSchema)` to create a new message.
  */
 export const HelloSchema: GenMessage<Hello> = /*@__PURE__*/
-  messageDesc(file_tcmanager_v1_realtime, 1);
+  messageDesc(file_tcmanager_v1_realtime, 4);
 
 /**
  * JoinRoom asks to hear a room.
@@ -174,7 +253,7 @@ export type JoinRoom = Message<"tcmanager.v1.JoinRoom"> & {
  * Use `create(JoinRoomSchema)` to create a new message.
  */
 export const JoinRoomSchema: GenMessage<JoinRoom> = /*@__PURE__*/
-  messageDesc(file_tcmanager_v1_realtime, 2);
+  messageDesc(file_tcmanager_v1_realtime, 5);
 
 /**
  * LeaveRoom asks to hear no more of a room.
@@ -195,7 +274,7 @@ export type LeaveRoom = Message<"tcmanager.v1.LeaveRoom"> & {
  * Use `create(LeaveRoomSchema)` to create a new message.
  */
 export const LeaveRoomSchema: GenMessage<LeaveRoom> = /*@__PURE__*/
-  messageDesc(file_tcmanager_v1_realtime, 3);
+  messageDesc(file_tcmanager_v1_realtime, 6);
 
 /**
  * RefreshToken renews the session's right to exist.
@@ -216,7 +295,7 @@ export type RefreshToken = Message<"tcmanager.v1.RefreshToken"> & {
  * Use `create(RefreshTokenSchema)` to create a new message.
  */
 export const RefreshTokenSchema: GenMessage<RefreshToken> = /*@__PURE__*/
-  messageDesc(file_tcmanager_v1_realtime, 4);
+  messageDesc(file_tcmanager_v1_realtime, 7);
 
 /**
  * Ping asks for a pong.
@@ -231,7 +310,7 @@ export type Ping = Message<"tcmanager.v1.Ping"> & {
  * Use `create(PingSchema)` to create a new message.
  */
 export const PingSchema: GenMessage<Ping> = /*@__PURE__*/
-  messageDesc(file_tcmanager_v1_realtime, 5);
+  messageDesc(file_tcmanager_v1_realtime, 8);
 
 /**
  * SubscribeResponse is one frame to a client. A frame holds events, or a
@@ -363,7 +442,7 @@ export type SubscribeResponse = Message<"tcmanager.v1.SubscribeResponse"> & {
  * Use `create(SubscribeResponseSchema)` to create a new message.
  */
 export const SubscribeResponseSchema: GenMessage<SubscribeResponse> = /*@__PURE__*/
-  messageDesc(file_tcmanager_v1_realtime, 6);
+  messageDesc(file_tcmanager_v1_realtime, 9);
 
 /**
  * Welcome opens the session.
@@ -426,6 +505,14 @@ export type Welcome = Message<"tcmanager.v1.Welcome"> & {
    * @generated from field: google.protobuf.Timestamp server_time = 8;
    */
   serverTime?: Timestamp | undefined;
+
+  /**
+   * How long the server remembers request ids: a command that is older than this
+   * may be carried out twice if it is repeated.
+   *
+   * @generated from field: google.protobuf.Duration request_window = 9;
+   */
+  requestWindow?: Duration | undefined;
 };
 
 /**
@@ -433,7 +520,7 @@ export type Welcome = Message<"tcmanager.v1.Welcome"> & {
  * Use `create(WelcomeSchema)` to create a new message.
  */
 export const WelcomeSchema: GenMessage<Welcome> = /*@__PURE__*/
-  messageDesc(file_tcmanager_v1_realtime, 7);
+  messageDesc(file_tcmanager_v1_realtime, 10);
 
 /**
  * Joined is the state of a room. Durable events after Joined.position follow,
@@ -532,7 +619,7 @@ export type Joined = Message<"tcmanager.v1.Joined"> & {
  * Use `create(JoinedSchema)` to create a new message.
  */
 export const JoinedSchema: GenMessage<Joined> = /*@__PURE__*/
-  messageDesc(file_tcmanager_v1_realtime, 8);
+  messageDesc(file_tcmanager_v1_realtime, 11);
 
 /**
  * ProjectSnapshot is the state of a project.
@@ -567,7 +654,7 @@ export type ProjectSnapshot = Message<"tcmanager.v1.ProjectSnapshot"> & {
  * Use `create(ProjectSnapshotSchema)` to create a new message.
  */
 export const ProjectSnapshotSchema: GenMessage<ProjectSnapshot> = /*@__PURE__*/
-  messageDesc(file_tcmanager_v1_realtime, 9);
+  messageDesc(file_tcmanager_v1_realtime, 12);
 
 /**
  * RunSnapshot is the state of a run. Its rows are read with ListResults.
@@ -609,7 +696,7 @@ export type RunSnapshot = Message<"tcmanager.v1.RunSnapshot"> & {
  * Use `create(RunSnapshotSchema)` to create a new message.
  */
 export const RunSnapshotSchema: GenMessage<RunSnapshot> = /*@__PURE__*/
-  messageDesc(file_tcmanager_v1_realtime, 10);
+  messageDesc(file_tcmanager_v1_realtime, 13);
 
 /**
  * TestCaseSnapshot is the state of a test case.
@@ -630,7 +717,7 @@ export type TestCaseSnapshot = Message<"tcmanager.v1.TestCaseSnapshot"> & {
  * Use `create(TestCaseSnapshotSchema)` to create a new message.
  */
 export const TestCaseSnapshotSchema: GenMessage<TestCaseSnapshot> = /*@__PURE__*/
-  messageDesc(file_tcmanager_v1_realtime, 11);
+  messageDesc(file_tcmanager_v1_realtime, 14);
 
 /**
  * UserSnapshot is the state of a user's own room.
@@ -651,7 +738,7 @@ export type UserSnapshot = Message<"tcmanager.v1.UserSnapshot"> & {
  * Use `create(UserSnapshotSchema)` to create a new message.
  */
 export const UserSnapshotSchema: GenMessage<UserSnapshot> = /*@__PURE__*/
-  messageDesc(file_tcmanager_v1_realtime, 12);
+  messageDesc(file_tcmanager_v1_realtime, 15);
 
 /**
  * Left confirms a leave.
@@ -672,7 +759,7 @@ export type Left = Message<"tcmanager.v1.Left"> & {
  * Use `create(LeftSchema)` to create a new message.
  */
 export const LeftSchema: GenMessage<Left> = /*@__PURE__*/
-  messageDesc(file_tcmanager_v1_realtime, 13);
+  messageDesc(file_tcmanager_v1_realtime, 16);
 
 /**
  * Ack is the answer to a command that was carried out.
@@ -700,11 +787,12 @@ export type Ack = Message<"tcmanager.v1.Ack"> & {
  * Use `create(AckSchema)` to create a new message.
  */
 export const AckSchema: GenMessage<Ack> = /*@__PURE__*/
-  messageDesc(file_tcmanager_v1_realtime, 14);
+  messageDesc(file_tcmanager_v1_realtime, 17);
 
 /**
- * Bookmark says that a client has seen all up to a position, though no event
- * told it so.
+ * Bookmark says that a client was told all that there is up to a position. It
+ * comes behind the events, once a room has been idle for a while. A client that
+ * has not heard of that position has missed something and joins anew.
  *
  * @generated from message tcmanager.v1.Bookmark
  */
@@ -729,7 +817,7 @@ export type Bookmark = Message<"tcmanager.v1.Bookmark"> & {
  * Use `create(BookmarkSchema)` to create a new message.
  */
 export const BookmarkSchema: GenMessage<Bookmark> = /*@__PURE__*/
-  messageDesc(file_tcmanager_v1_realtime, 15);
+  messageDesc(file_tcmanager_v1_realtime, 18);
 
 /**
  * Reset says that a room can't be continued from where the client was. A Joined
@@ -746,7 +834,9 @@ export type Reset = Message<"tcmanager.v1.Reset"> & {
   room: string;
 
   /**
-   * Why, for example POSITION_TRIMMED or EPOCH_CHANGED.
+   * Why: POSITION_TRIMMED (what comes next is no longer kept), POSITION_UNKNOWN
+   * (there is no such place), EPOCH_CHANGED (the place is of another history),
+   * TOO_FAR_BEHIND (a snapshot is shorter than what was missed).
    *
    * @generated from field: string reason = 2;
    */
@@ -758,7 +848,7 @@ export type Reset = Message<"tcmanager.v1.Reset"> & {
  * Use `create(ResetSchema)` to create a new message.
  */
 export const ResetSchema: GenMessage<Reset> = /*@__PURE__*/
-  messageDesc(file_tcmanager_v1_realtime, 16);
+  messageDesc(file_tcmanager_v1_realtime, 19);
 
 /**
  * Evicted says that the client no longer hears a room.
@@ -786,7 +876,7 @@ export type Evicted = Message<"tcmanager.v1.Evicted"> & {
  * Use `create(EvictedSchema)` to create a new message.
  */
 export const EvictedSchema: GenMessage<Evicted> = /*@__PURE__*/
-  messageDesc(file_tcmanager_v1_realtime, 17);
+  messageDesc(file_tcmanager_v1_realtime, 20);
 
 /**
  * TokenExpiring asks for a RefreshToken.
@@ -807,7 +897,7 @@ export type TokenExpiring = Message<"tcmanager.v1.TokenExpiring"> & {
  * Use `create(TokenExpiringSchema)` to create a new message.
  */
 export const TokenExpiringSchema: GenMessage<TokenExpiring> = /*@__PURE__*/
-  messageDesc(file_tcmanager_v1_realtime, 18);
+  messageDesc(file_tcmanager_v1_realtime, 21);
 
 /**
  * Lag tells a client that it is behind.
@@ -835,10 +925,10 @@ export type Lag = Message<"tcmanager.v1.Lag"> & {
  * Use `create(LagSchema)` to create a new message.
  */
 export const LagSchema: GenMessage<Lag> = /*@__PURE__*/
-  messageDesc(file_tcmanager_v1_realtime, 19);
+  messageDesc(file_tcmanager_v1_realtime, 22);
 
 /**
- * GoingAway asks the client to reconnect.
+ * GoingAway asks the client to reconnect. It is the last frame of its stream.
  *
  * @generated from message tcmanager.v1.GoingAway
  */
@@ -856,6 +946,13 @@ export type GoingAway = Message<"tcmanager.v1.GoingAway"> & {
    * @generated from field: string reason = 2;
    */
   reason: string;
+
+  /**
+   * Where the client is in each of its rooms: all up to there was sent before.
+   *
+   * @generated from field: repeated tcmanager.v1.Bookmark cursors = 3;
+   */
+  cursors: Bookmark[];
 };
 
 /**
@@ -863,7 +960,7 @@ export type GoingAway = Message<"tcmanager.v1.GoingAway"> & {
  * Use `create(GoingAwaySchema)` to create a new message.
  */
 export const GoingAwaySchema: GenMessage<GoingAway> = /*@__PURE__*/
-  messageDesc(file_tcmanager_v1_realtime, 20);
+  messageDesc(file_tcmanager_v1_realtime, 23);
 
 /**
  * Pong answers a ping.
@@ -884,7 +981,51 @@ export type Pong = Message<"tcmanager.v1.Pong"> & {
  * Use `create(PongSchema)` to create a new message.
  */
 export const PongSchema: GenMessage<Pong> = /*@__PURE__*/
-  messageDesc(file_tcmanager_v1_realtime, 21);
+  messageDesc(file_tcmanager_v1_realtime, 24);
+
+/**
+ * WatchMode says when a Watch ends by itself.
+ *
+ * @generated from enum tcmanager.v1.WatchMode
+ */
+export enum WatchMode {
+  /**
+   * As STREAM.
+   *
+   * @generated from enum value: WATCH_MODE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * After Welcome.heartbeat_timeout: that the client opens another proves that
+   * it is still there.
+   *
+   * @generated from enum value: WATCH_MODE_STREAM = 1;
+   */
+  STREAM = 1,
+
+  /**
+   * Once there was something to tell, or after Welcome.heartbeat_interval: for
+   * networks that hold an answer back until it is complete.
+   *
+   * @generated from enum value: WATCH_MODE_LONG_POLL = 2;
+   */
+  LONG_POLL = 2,
+
+  /**
+   * Once all that there is now was told: for a client that may not keep a
+   * connection.
+   *
+   * @generated from enum value: WATCH_MODE_POLL = 3;
+   */
+  POLL = 3,
+}
+
+/**
+ * Describes the enum tcmanager.v1.WatchMode.
+ */
+export const WatchModeSchema: GenEnum<WatchMode> = /*@__PURE__*/
+  enumDesc(file_tcmanager_v1_realtime, 0);
 
 /**
  * Detail says how much of a project a reader wants.
@@ -919,7 +1060,7 @@ export enum Detail {
  * Describes the enum tcmanager.v1.Detail.
  */
 export const DetailSchema: GenEnum<Detail> = /*@__PURE__*/
-  enumDesc(file_tcmanager_v1_realtime, 0);
+  enumDesc(file_tcmanager_v1_realtime, 1);
 
 /**
  * RealtimeService is how people watch and work together, live.
@@ -929,8 +1070,9 @@ export const DetailSchema: GenEnum<Detail> = /*@__PURE__*/
 export const RealtimeService: GenService<{
   /**
    * Subscribe opens a session. The first request is a hello. A request that is
-   * wrong or forbidden is answered with an error for that request and does not
-   * end the stream.
+   * wrong or forbidden is answered with an error for that request and does
+   * not end the stream.
+   * buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
    *
    * @generated from rpc tcmanager.v1.RealtimeService.Subscribe
    */
@@ -938,6 +1080,33 @@ export const RealtimeService: GenService<{
     methodKind: "bidi_streaming";
     input: typeof SubscribeRequestSchema;
     output: typeof SubscribeResponseSchema;
+  },
+  /**
+   * Watch is the same session for networks that block websockets: the client
+   * says all it has to say when it opens the call, and hears the same frames. It
+   * opens another Watch, with its positions, to change rooms or when this one
+   * has ended, and carries out commands by Execute.
+   *
+   * The frames are Subscribe's own, so that one decoder reads both.
+   * buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+   * buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+   *
+   * @generated from rpc tcmanager.v1.RealtimeService.Watch
+   */
+  watch: {
+    methodKind: "server_streaming";
+    input: typeof WatchRequestSchema;
+    output: typeof SubscribeResponseSchema;
+  },
+  /**
+   * Execute carries out one command, as a command in the stream of Subscribe.
+   *
+   * @generated from rpc tcmanager.v1.RealtimeService.Execute
+   */
+  execute: {
+    methodKind: "unary";
+    input: typeof ExecuteRequestSchema;
+    output: typeof ExecuteResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_tcmanager_v1_realtime, 0);
