@@ -6,7 +6,11 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/known/structpb"
+
+	_ "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
 )
 
 // nested encodes a list of lists, n deep.
@@ -30,4 +34,26 @@ func TestAMessageThatIsNestedTooDeepIsRefused(t *testing.T) {
 			t.Errorf("the library refuses %d too, so that this test shows nothing: %v", depth, err)
 		}
 	}
+}
+
+// depthOf is how deep a message can be nested that follows its schema.
+func depthOf(m protoreflect.MessageDescriptor) int {
+	deepest := 0
+	for i := range m.Fields().Len() {
+		if inner := m.Fields().Get(i).Message(); inner != nil {
+			deepest = max(deepest, depthOf(inner))
+		}
+	}
+	return deepest + 1
+}
+
+func TestOurOwnMessagesAreNotNestedThatDeep(t *testing.T) {
+	protoregistry.GlobalFiles.RangeFilesByPackage("tcmanager.v1", func(f protoreflect.FileDescriptor) bool {
+		for i := range f.Messages().Len() {
+			if m := f.Messages().Get(i); depthOf(m) > 8 {
+				t.Errorf("%s is %d deep", m.FullName(), depthOf(m))
+			}
+		}
+		return true
+	})
 }

@@ -75,7 +75,7 @@ func (f Frozen) slices() mem.BufferSlice {
 	return mem.BufferSlice{mem.SliceBuffer(f.encoded)}
 }
 
-// maxDepth is how deep messages may be nested. Ours are 6 deep; the library's own
+// maxDepth is how deep messages may be nested. Ours are at most 8 deep; the library's own
 // limit of 10,000 is a stack of megabytes for a message of 20 KB.
 const maxDepth = 32
 
