@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 
@@ -62,7 +63,9 @@ func newWorld(t testing.TB, seed uint64, change ...func(*config.Config)) *world 
 	if w.sign, err = signerOf(w.cfg); err != nil {
 		t.Fatal(err)
 	}
-	w.conn, err = grpc.NewClient(w.cfg.GRPCAddr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	soon := backoff.Config{BaseDelay: 10 * time.Millisecond, Multiplier: 1, MaxDelay: 10 * time.Millisecond}
+	w.conn, err = grpc.NewClient(w.cfg.GRPCAddr, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: soon, MinConnectTimeout: time.Second}))
 	if err != nil {
 		t.Fatal(err)
 	}
