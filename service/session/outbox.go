@@ -263,18 +263,22 @@ func (o *outbox) offerBookmarkLocked(p *place, b router.Batch) {
 	}
 }
 
-// cursors returns where the client is in each room once all that waits was sent.
-func (o *outbox) cursors() []*pb.Bookmark {
+// cursors returns where the client is in each room, all of which was sent, and
+// true; false if something waits. Both are looked at together: an event that came
+// in between would be counted as sent, and be lost to a client that believes it.
+func (o *outbox) cursors() (at []*pb.Bookmark, all bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	var at []*pb.Bookmark
+	if o.broken != nil || len(o.control) > 0 || len(o.durable) > 0 {
+		return nil, false
+	}
 	for room, p := range o.rooms {
 		if !p.joining {
 			at = append(at, &pb.Bookmark{Room: string(room), Position: p.queued.Proto()})
 		}
 	}
 	slices.SortFunc(at, func(a, b *pb.Bookmark) int { return strings.Compare(a.Room, b.Room) })
-	return at
+	return at, true
 }
 
 func (o *outbox) offerLatestLocked(ev event.Event) {
