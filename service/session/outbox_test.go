@@ -67,3 +67,32 @@ func TestNoCursorCountsWhatStillWaits(t *testing.T) {
 		t.Error("an answer waits, and the client may go")
 	}
 }
+
+func TestTheLogComesBehindTheAnswerToTheJoin(t *testing.T) {
+	const room = event.Room("testrun:r")
+	at := event.Position{Epoch: 1, Offset: 3}
+	joined := &pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Joined{Joined: &pb.Joined{Room: string(room)}}}
+	o := newOutbox(1 << 10)
+	place := o.enter(room)
+	if b, err := o.take(); b != nil || err != nil {
+		t.Fatal(b, err)
+	}
+	// The join is carried out just after the sender saw that nothing waited.
+	o.begin(room, place, at, 9, false, joined)
+	if b, found := o.nextBehind(); found {
+		t.Errorf("the log is read from %v before the answer is sent", b.after)
+	}
+	if b, err := o.take(); b == nil || err != nil {
+		t.Fatal(b, err)
+	}
+	b, found := o.nextBehind()
+	if !found || b.after != at {
+		t.Fatalf("after the answer: %v, %v", b, found)
+	}
+	// While the log is read, the room is joined anew where it was.
+	o.leave(room)
+	o.begin(room, o.enter(room), at, 9, false, joined)
+	if o.caughtUp(b, event.Position{Epoch: 1, Offset: 9}) {
+		t.Error("what was read for the former join is sent before the answer to the latter")
+	}
+}
