@@ -31,13 +31,14 @@ func BenchmarkSweep(b *testing.B) {
 
 func benchSweep(b *testing.B, each int) {
 	var took, idle time.Duration
-	var alone, during []time.Duration
+	var alone, during, steps []time.Duration
 	for range b.N {
 		st := filled(b, each)
 		stop, cancel := context.WithTimeout(b.Context(), time.Second)
 		alone = append(alone, appends(b, st, stop)...)
 		cancel()
-		s := New(st, Config{Events: benchEvents / 2, Age: time.Hour})
+		sweeping := &timed{Store: st}
+		s := New(sweeping, Config{Events: benchEvents / 2, Age: time.Hour})
 		stop, cancel = context.WithCancel(b.Context())
 		var appender sync.WaitGroup
 		appender.Go(func() { during = append(during, appends(b, st, stop)...) })
@@ -53,6 +54,7 @@ func benchSweep(b *testing.B, each int) {
 			b.Fatal(err)
 		}
 		idle += time.Since(began)
+		steps = append(steps, sweeping.took...)
 		if err := st.Close(); err != nil {
 			b.Fatal(err)
 		}
@@ -60,13 +62,26 @@ func benchSweep(b *testing.B, each int) {
 	b.ReportMetric(0, "ns/op")
 	b.ReportMetric(took.Seconds()/float64(b.N), "sweep-s")
 	b.ReportMetric(float64(idle.Microseconds())/float64(b.N), "idle-sweep-µs")
-	slices.Sort(alone)
-	slices.Sort(during)
-	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-	b.ReportMetric(ms(alone[len(alone)*99/100]), "alone-p99-ms")
-	b.ReportMetric(ms(alone[len(alone)-1]), "alone-max-ms")
-	b.ReportMetric(ms(during[len(during)*99/100]), "append-p99-ms")
-	b.ReportMetric(ms(during[len(during)-1]), "append-max-ms")
+	for name, took := range map[string][]time.Duration{"alone": alone, "append": during, "step": steps} {
+		slices.Sort(took)
+		b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, name+"-median-ms")
+		b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, name+"-p99-ms")
+		b.ReportMetric(float64(took[len(took)-1].Microseconds())/1000, name+"-max-ms")
+	}
+}
+
+// timed is a store that notes how long each function of Update took of its writer.
+type timed struct {
+	store.Store
+	took []time.Duration
+}
+
+func (t *timed) Update(ctx context.Context, fn func(store.Tx) error) error {
+	return t.Store.Update(ctx, func(tx store.Tx) error {
+		began := time.Now()
+		defer func() { t.took = append(t.took, time.Since(began)) }()
+		return fn(tx)
+	})
 }
 
 // draft is an event as large as most.

@@ -31,7 +31,8 @@ func (t *tx) PutRequest(r store.Request) error {
 	return nil
 }
 
-// dropRequests is how many requests are forgotten at a time: NNN ms of the writer.
+// dropRequests is how many requests are forgotten at a time, 2 to 4 ms of the
+// writer.
 const dropRequests = 500
 
 // DropRequests forgets old requests.

