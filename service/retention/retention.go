@@ -59,16 +59,12 @@ func New(st store.Store, cfg Config) *Sweeper {
 // Run sweeps every minute until ctx ends, the first time within the first minute:
 // servers that are started together don't all sweep together.
 func (s *Sweeper) Run(ctx context.Context) error {
-	for next := rand.N(every); ; next = every { //nolint:gosec // to spread the load needs no secret
+	for next := rand.N(every); ; next = every {
 		if !sleep(ctx, next) {
 			return nil
 		}
-		err := s.sweep(ctx)
-		switch {
-		case ctx.Err() != nil, errors.Is(err, store.ErrClosed):
-			return nil
-		case err != nil:
-			s.cfg.Logger.Error("old events could not be dropped; it will be tried again", "error", err)
+		if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
+			s.cfg.Logger.Error("what is old could not be dropped; it will be tried again", "error", err)
 		}
 	}
 }
