@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	recentEvents = 20       // what a late joiner sees as activity
-	logBytes     = 64 << 10 // read from the log at a time, for one room
+	recentEvents = store.LeastHistory // what a late joiner sees as activity
+	logBytes     = 64 << 10           // read from the log at a time, for one room
 )
 
 // membership is a session's being in a room. Joining again makes a new one: the
