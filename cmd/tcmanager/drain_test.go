@@ -16,7 +16,7 @@ import (
 )
 
 // blast reports results as fast as they are taken, until ctx ends.
-func (w *world) blast(ctx context.Context, run string, rng *rand.Rand) {
+func (w *town) blast(ctx context.Context, run string, rng *rand.Rand) {
 	service := pb.NewExecutionServiceClient(w.conn)
 	for i := 0; ctx.Err() == nil; i++ {
 		_, err := service.ReportResult(w.as(ctx, boss), &pb.ReportResultRequest{RunId: run, Update: result(rng, i%50)}, grpc.WaitForReady(true))
@@ -27,7 +27,7 @@ func (w *world) blast(ctx context.Context, run string, rng *rand.Rand) {
 }
 
 // startRun starts a run in project alpha and returns its id and room.
-func (w *world) startRun(key string) (id, room string) {
+func (w *town) startRun(key string) (id, room string) {
 	w.t.Helper()
 	started, err := pb.NewExecutionServiceClient(w.conn).StartRun(w.as(w.t.Context(), boss), &pb.StartRunRequest{Project: "alpha", RunKey: key})
 	if err != nil {
@@ -42,7 +42,7 @@ func (w *world) startRun(key string) (id, room string) {
 // with.
 func TestARestartUnderLoadLosesNothing(t *testing.T) {
 	const stops, clients = 6, 18
-	w := newWorld(t, 1)
+	w := newTown(t, 1)
 	run, room := w.startRun("busy")
 	_, crowd := w.crowd(1, clients)
 	ctx, cancel := context.WithCancel(t.Context())

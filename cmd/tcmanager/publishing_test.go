@@ -32,7 +32,7 @@ func result(rng *rand.Rand, n int) *pb.TestExecutionUpdate {
 
 // runner publishes runs through the runner's lane, one after the other, until ctx
 // ends.
-func (w *world) runner(ctx context.Context, rng *rand.Rand) {
+func (w *town) runner(ctx context.Context, rng *rand.Rand) {
 	client, err := tcmanager.Dial(w.cfg.GRPCAddr, tcmanager.WithTokenSource(func(context.Context) (tcmanager.Token, error) {
 		token, until, err := w.token(boss)
 		return tcmanager.Token{Value: token, ExpiresAt: until}, err
@@ -48,7 +48,7 @@ func (w *world) runner(ctx context.Context, rng *rand.Rand) {
 	}
 }
 
-func (w *world) publishRun(ctx context.Context, rng *rand.Rand, client *tcmanager.Client, key string) {
+func (w *town) publishRun(ctx context.Context, rng *rand.Rand, client *tcmanager.Client, key string) {
 	pub := client.NewPublisher(tcmanager.PublisherConfig{Project: "alpha", RunKey: key, OnWelcome: w.addRun})
 	done := make(chan error, 1)
 	go func() { done <- pub.Run(context.WithoutCancel(ctx)) }()
@@ -68,7 +68,7 @@ func (w *world) publishRun(ctx context.Context, rng *rand.Rand, client *tcmanage
 }
 
 // reporter reports results by unary calls until ctx ends.
-func (w *world) reporter(ctx context.Context, rng *rand.Rand) {
+func (w *town) reporter(ctx context.Context, rng *rand.Rand) {
 	service := pb.NewExecutionServiceClient(w.conn)
 	for ctx.Err() == nil {
 		started, err := service.StartRun(w.as(ctx, boss), &pb.StartRunRequest{Project: "beta"}, grpc.WaitForReady(true))
@@ -87,7 +87,7 @@ func (w *world) reporter(ctx context.Context, rng *rand.Rand) {
 }
 
 // editor edits test cases and comments on them until ctx ends.
-func (w *world) editor(ctx context.Context, rng *rand.Rand) {
+func (w *town) editor(ctx context.Context, rng *rand.Rand) {
 	cases, comments := pb.NewTestCaseServiceClient(w.conn), pb.NewCollaborationServiceClient(w.conn)
 	for i := 0; ctx.Err() == nil; i++ {
 		tc := w.cases[rng.IntN(len(w.cases))]
@@ -114,7 +114,7 @@ func revisionOf(tc *pb.TestCase, field pb.TestCaseField) uint64 {
 
 // manager takes members out, changes their roles, and lets them in again, until
 // ctx ends.
-func (w *world) manager(ctx context.Context, rng *rand.Rand, users []string) {
+func (w *town) manager(ctx context.Context, rng *rand.Rand, users []string) {
 	roles := []pb.Role{0, 0, 0, pb.Role_ROLE_VIEWER, pb.Role_ROLE_TESTER, pb.Role_ROLE_BOT}
 	for ctx.Err() == nil {
 		p := w.projects[rng.IntN(len(w.projects))]

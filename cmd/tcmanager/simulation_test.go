@@ -58,7 +58,7 @@ const (
 )
 
 func simulate(t *testing.T, seed uint64, d time.Duration) {
-	w := newWorld(t, seed)
+	w := newTown(t, seed)
 	users, clients := w.crowd(seed, clientsAtOnce)
 	rng := func(n uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, n)) }
 	ctx, cancel := context.WithCancel(t.Context())
@@ -94,7 +94,7 @@ func simulate(t *testing.T, seed uint64, d time.Duration) {
 }
 
 // crowd makes clients, each of another user, members of all projects.
-func (w *world) crowd(seed uint64, n int) (users []string, clients []*crowd.Client) {
+func (w *town) crowd(seed uint64, n int) (users []string, clients []*crowd.Client) {
 	for i := range n {
 		user := fmt.Sprintf("user%02d", i)
 		w.admit(user)
@@ -108,7 +108,7 @@ func (w *world) crowd(seed uint64, n int) (users []string, clients []*crowd.Clie
 }
 
 // restarts stops the server and starts it again, now and then, for some time.
-func (w *world) restarts(ctx context.Context, rng *rand.Rand, d time.Duration) {
+func (w *town) restarts(ctx context.Context, rng *rand.Rand, d time.Duration) {
 	deadline := time.Now().Add(d)
 	for i := 0; time.Now().Before(deadline); i++ {
 		pause(ctx, rng, 200*time.Millisecond)

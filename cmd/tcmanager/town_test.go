@@ -25,8 +25,8 @@ import (
 	"github.com/tcmanager/tcmanager/service/store"
 )
 
-// world is a server that is used, stopped and started again, and what is in it.
-type world struct {
+// town is a server that is used, stopped and started again, and what is in it.
+type town struct {
 	t    testing.TB
 	cfg  config.Config
 	rec  *history.Recorder
@@ -48,11 +48,11 @@ type world struct {
 // boss owns the projects and does what the others hear of.
 const boss = "boss"
 
-// newWorld starts a server with two projects, each with test cases. Sessions have
+// newTown starts a server with two projects, each with test cases. Sessions have
 // room for few bytes, so that most of what comes at once is read from the log.
-func newWorld(t testing.TB, seed uint64, change ...func(*config.Config)) *world {
+func newTown(t testing.TB, seed uint64, change ...func(*config.Config)) *town {
 	t.Helper()
-	w := &world{t: t, rec: history.NewRecorder(seed), rooms: map[string]bool{}, short: map[string]time.Duration{}}
+	w := &town{t: t, rec: history.NewRecorder(seed), rooms: map[string]bool{}, short: map[string]time.Duration{}}
 	w.cfg = simConfig(t)
 	for _, f := range change {
 		f(&w.cfg)
@@ -90,7 +90,7 @@ func simConfig(t testing.TB) config.Config {
 }
 
 // start starts the server where it was.
-func (w *world) start() {
+func (w *town) start() {
 	w.t.Helper()
 	ctx, end := context.WithCancel(context.Background())
 	s, err := newServer(ctx, w.cfg, slog.New(slog.DiscardHandler))
@@ -105,7 +105,7 @@ func (w *world) start() {
 
 // stop stops the server. Abruptly means that no client is told, and that every
 // connection is cut off.
-func (w *world) stop(abruptly bool) {
+func (w *town) stop(abruptly bool) {
 	w.t.Helper()
 	if abruptly {
 		w.running.services.Drain = func(context.Context) {}
@@ -123,7 +123,7 @@ func (w *world) stop(abruptly bool) {
 	w.running = nil
 }
 
-func (w *world) close() {
+func (w *town) close() {
 	if w.conn != nil {
 		_ = w.conn.Close()
 	}
@@ -133,7 +133,7 @@ func (w *world) close() {
 }
 
 // as returns a context for a call of a user's.
-func (w *world) as(ctx context.Context, user string) context.Context {
+func (w *town) as(ctx context.Context, user string) context.Context {
 	token, _, err := w.token(user)
 	if err != nil {
 		w.t.Error(err)
@@ -141,7 +141,7 @@ func (w *world) as(ctx context.Context, user string) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
 }
 
-func (w *world) token(user string) (string, time.Time, error) {
+func (w *town) token(user string) (string, time.Time, error) {
 	w.mu.Lock()
 	ttl := w.short[user]
 	w.mu.Unlock()
@@ -151,7 +151,7 @@ func (w *world) token(user string) (string, time.Time, error) {
 	return w.sign.Sign(&pb.User{Id: user, Name: user}, ttl)
 }
 
-func (w *world) addProject(key string) {
+func (w *town) addProject(key string) {
 	w.t.Helper()
 	ctx := w.as(w.t.Context(), boss)
 	made, err := pb.NewProjectServiceClient(w.conn).CreateProject(ctx, &pb.CreateProjectRequest{Key: key}, grpc.WaitForReady(true))
@@ -172,7 +172,7 @@ func (w *world) addProject(key string) {
 
 // member gives a user a role in a project, or none. An error means that the server
 // is away: whether it was done is in the log.
-func (w *world) member(ctx context.Context, project *pb.Project, user string, role pb.Role) error {
+func (w *town) member(ctx context.Context, project *pb.Project, user string, role pb.Role) error {
 	ctx = w.as(ctx, boss)
 	service := pb.NewProjectServiceClient(w.conn)
 	if role == pb.Role_ROLE_UNSPECIFIED {
@@ -184,7 +184,7 @@ func (w *world) member(ctx context.Context, project *pb.Project, user string, ro
 }
 
 // admit makes a user a tester of all projects.
-func (w *world) admit(user string) {
+func (w *town) admit(user string) {
 	w.t.Helper()
 	for _, p := range w.projects {
 		if err := w.member(w.t.Context(), p, user, pb.Role_ROLE_TESTER); err != nil {
@@ -199,7 +199,7 @@ func (w *world) admit(user string) {
 // knownRuns is how many runs clients may join.
 const knownRuns = 4
 
-func (w *world) addRun(run *pb.Run) {
+func (w *town) addRun(run *pb.Run) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.rooms["testrun:"+run.Id] = true
@@ -210,7 +210,7 @@ func (w *world) addRun(run *pb.Run) {
 }
 
 // targets are what a user may join.
-func (w *world) targets(user string) []crowd.Target {
+func (w *town) targets(user string) []crowd.Target {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	list := []crowd.Target{{Room: "user:" + user}}
@@ -227,7 +227,7 @@ func (w *world) targets(user string) []crowd.Target {
 }
 
 // client returns a client of a user's.
-func (w *world) client(name, user string, seed uint64) *crowd.Client {
+func (w *town) client(name, user string, seed uint64) *crowd.Client {
 	return crowd.NewClient(crowd.Config{
 		Server:   carrier.Server{GRPC: w.cfg.GRPCAddr, HTTP: w.cfg.HTTPAddr, ReadBuffer: 16 << 10},
 		Recorder: w.rec, Token: w.token, Rooms: func() []crowd.Target { return w.targets(user) },
@@ -235,16 +235,16 @@ func (w *world) client(name, user string, seed uint64) *crowd.Client {
 }
 
 // view reads the store, past every door.
-func (w *world) view(fn func(store.Reader) error) {
+func (w *town) view(fn func(store.Reader) error) {
 	w.t.Helper()
 	if err := w.running.services.Store.View(context.Background(), fn); err != nil {
 		w.t.Fatal(err)
 	}
 }
 
-// allRooms are the rooms of the world, and those of runs whose start was committed
+// allRooms are the rooms of the town, and those of runs whose start was committed
 // though nobody got the answer.
-func (w *world) allRooms(r store.Reader) ([]string, error) {
+func (w *town) allRooms(r store.Reader) ([]string, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, p := range w.projects {
@@ -259,7 +259,7 @@ func (w *world) allRooms(r store.Reader) ([]string, error) {
 	return slices.Sorted(maps.Keys(w.rooms)), nil
 }
 
-func (w *world) heads() map[string]history.Position {
+func (w *town) heads() map[string]history.Position {
 	heads := map[string]history.Position{}
 	w.view(func(r store.Reader) error {
 		rooms, err := w.allRooms(r)
@@ -274,7 +274,7 @@ func (w *world) heads() map[string]history.Position {
 }
 
 // quiet waits until nothing is committed any more and returns where the rooms are.
-func (w *world) quiet() map[string]history.Position {
+func (w *town) quiet() map[string]history.Position {
 	w.t.Helper()
 	heads := w.heads()
 	for range 100 {
@@ -290,7 +290,7 @@ func (w *world) quiet() map[string]history.Position {
 }
 
 // settle sees that every client was told all there is, and records it.
-func (w *world) settle(d time.Duration, clients ...*crowd.Client) {
+func (w *town) settle(d time.Duration, clients ...*crowd.Client) {
 	w.t.Helper()
 	heads := w.quiet()
 	var group sync.WaitGroup
@@ -303,7 +303,7 @@ func (w *world) settle(d time.Duration, clients ...*crowd.Client) {
 }
 
 // log records the store's log. Gone says that the store is about to be replaced.
-func (w *world) log(gone bool) {
+func (w *town) log(gone bool) {
 	w.t.Helper()
 	w.view(func(r store.Reader) error {
 		rooms, err := w.allRooms(r)
@@ -315,7 +315,7 @@ func (w *world) log(gone bool) {
 }
 
 // history closes the history: the store's log is its last part.
-func (w *world) history() *history.History {
+func (w *town) history() *history.History {
 	w.t.Helper()
 	w.log(false)
 	h, err := w.rec.History()
@@ -327,7 +327,7 @@ func (w *world) history() *history.History {
 
 // check fails the test for each violation; it prints at most a few of each
 // guarantee.
-func (w *world) check(h *history.History) []history.Violation {
+func (w *town) check(h *history.History) []history.Violation {
 	w.t.Helper()
 	found := history.Check(h)
 	shown := map[string]int{}
