@@ -57,7 +57,7 @@ func (s *Session) join(ctx context.Context, to uint64, req *pb.JoinRoom) error {
 		return err
 	}
 	if err := s.begin(ctx, to, room, m, req.Position); err != nil {
-		s.leave(room, m)
+		s.leave(room, m, nil)
 		return err
 	}
 	if m.follow {
@@ -231,23 +231,39 @@ func addRecent(r store.Reader, room event.Room, joined *pb.Joined) error {
 	return nil
 }
 
-// leave takes the session out of a room at once. With a membership it does so only
-// if that is still how the session is in the room, and reports whether it was.
-func (s *Session) leave(room event.Room, only *membership) bool {
+// leave takes the session out of a room at once, and queues the frame that tells of
+// it, if there is one. With a membership it does either only if that is still how
+// the session is in the room. It reports whether the session was in it.
+//
+// The frame is queued before anybody can come into the room again: a client that
+// was told that it left, behind the answer to its next join, would no longer listen.
+func (s *Session) leave(room event.Room, only *membership, tell *pb.SubscribeResponse) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m := s.rooms[room]
-	if m == nil || only != nil && only != m {
+	if only != nil && only != m {
 		return false
 	}
-	delete(s.rooms, room)
-	m.unsubscribe()
-	s.out.leave(room)
+	if m != nil {
+		delete(s.rooms, room)
+		m.unsubscribe()
+		s.out.leave(room)
+	}
+	if tell != nil {
+		s.out.post(tell)
+	}
+	if m == nil {
+		return false
+	}
 	s.srv.deps.Presence.Leave(room, s.caller.User.Id, s.id)
 	if m.follow {
 		poke(s.runs)
 	}
 	return true
+}
+
+func leftFrame(room string) *pb.SubscribeResponse {
+	return &pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Left{Left: &pb.Left{Room: room}}}
 }
 
 // in returns the rooms the session is in, those that want says.
@@ -351,9 +367,9 @@ func (s *Session) recheck(ctx context.Context) {
 
 // evict puts the session out of a room and tells it why.
 func (s *Session) evict(room event.Room, m *membership, why error) {
-	if s.leave(room, m) {
+	evicted := &pb.Evicted{Room: string(room), Error: fault.Proto(why)}
+	if s.leave(room, m, &pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Evicted{Evicted: evicted}}) {
 		s.srv.cfg.Logger.Info("session evicted", "room", room, "session", s.id, "user", s.userID())
-		s.out.post(&pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Evicted{Evicted: &pb.Evicted{Room: string(room), Error: fault.Proto(why)}}})
 	}
 }
 
@@ -424,7 +440,7 @@ func (s *Session) joinFollowed(ctx context.Context, room event.Room, isNew bool)
 	err := s.enter(room, m)
 	if err == nil {
 		if err = s.begin(ctx, 0, room, m, nil); err != nil {
-			s.leave(room, m)
+			s.leave(room, m, nil)
 		}
 		m.new = false
 	}
@@ -444,8 +460,8 @@ func (s *Session) leaveEnded(running map[event.Room]bool) {
 		case running[room]:
 		case !s.out.settled(room):
 			poke(s.runs) // look again after the next frame
-		case s.leave(room, m):
-			s.out.post(&pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Left{Left: &pb.Left{Room: string(room)}}})
+		default:
+			s.leave(room, m, leftFrame(string(room)))
 		}
 	}
 }
