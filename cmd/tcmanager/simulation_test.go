@@ -30,17 +30,17 @@ var seeds = []struct {
 // they were told against every guarantee. TCM_SIM_SEED runs one seed, and
 // TCM_SIM_SECONDS for how long; TCM_SIM_DIR keeps the histories.
 func TestRoomsLoseNothing(t *testing.T) {
-	seconds := time.Duration(number(t, "TCM_SIM_SECONDS", 3)) * time.Second
+	d := seconds(t, "TCM_SIM_SECONDS", 3*time.Second)
 	if seed := number(t, "TCM_SIM_SEED", 0); seed != 0 {
-		simulate(t, seed, seconds)
+		simulate(t, seed, d)
 		return
 	}
 	for _, s := range seeds {
-		t.Run(s.name, func(t *testing.T) { simulate(t, s.seed, seconds) })
+		t.Run(s.name, func(t *testing.T) { simulate(t, s.seed, d) })
 	}
 }
 
-func number(t *testing.T, variable string, otherwise uint64) uint64 {
+func number(t testing.TB, variable string, otherwise uint64) uint64 {
 	text := os.Getenv(variable)
 	if text == "" {
 		return otherwise
@@ -50,6 +50,10 @@ func number(t *testing.T, variable string, otherwise uint64) uint64 {
 		t.Fatalf("%s: %v", variable, err)
 	}
 	return n
+}
+
+func seconds(t testing.TB, variable string, otherwise time.Duration) time.Duration {
+	return time.Duration(number(t, variable, uint64(otherwise/time.Second))) * time.Second
 }
 
 const (
@@ -74,7 +78,7 @@ func simulate(t *testing.T, seed uint64, d time.Duration) {
 	w.restarts(ctx, rng(5), d)
 	cancel()
 	group.Wait()
-	w.settle(15*time.Second, clients...)
+	w.settle(w.quiet(), w.settleTime(), clients...)
 	for _, c := range clients {
 		c.Cut()
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -289,17 +290,24 @@ func (w *town) quiet() map[string]history.Position {
 	return nil
 }
 
-// settle sees that every client was told all there is, and records it.
-func (w *town) settle(d time.Duration, clients ...*crowd.Client) {
-	w.t.Helper()
-	heads := w.quiet()
+// settleTime is how long what was committed may take to reach everyone. Only
+// failing tests use it up; TCM_SIM_SETTLE makes those that are meant to fail quick.
+func (w *town) settleTime() time.Duration { return seconds(w.t, "TCM_SIM_SETTLE", 15*time.Second) }
+
+// settle sees that every client was told all there is, and records it. It reports
+// whether all were, within a time that only failing tests use up.
+func (w *town) settle(heads map[string]history.Position, d time.Duration, clients ...*crowd.Client) bool {
 	var group sync.WaitGroup
+	var unsettled atomic.Int32
 	for _, c := range clients {
 		group.Go(func() {
-			c.Settle(context.Background(), d, func(room string) (history.Position, bool) { at, ok := heads[room]; return at, ok })
+			if !c.Settle(context.Background(), d, func(room string) (history.Position, bool) { at, ok := heads[room]; return at, ok }) {
+				unsettled.Add(1)
+			}
 		})
 	}
 	group.Wait()
+	return unsettled.Load() == 0
 }
 
 // log records the store's log. Gone says that the store is about to be replaced.
