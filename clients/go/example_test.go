@@ -3,6 +3,7 @@ package tcmanager_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 
 	tcmanager "github.com/tcmanager/tcmanager/clients/go"
@@ -96,7 +97,7 @@ func (t *exampleTB) Errorf(s string, a ...any) { panic(fmt.Sprintf(s, a...)) }
 func (t *exampleTB) Fatal(a ...any)            { panic(fmt.Sprint(a...)) }
 
 func (t *exampleTB) end() {
-	for i := len(t.cleanups) - 1; i >= 0; i-- {
-		t.cleanups[i]()
+	for _, f := range slices.Backward(t.cleanups) {
+		f()
 	}
 }

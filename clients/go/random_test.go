@@ -2,6 +2,7 @@ package tcmanager_test
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"strconv"
 	"testing"
@@ -58,9 +59,7 @@ func TestRandomHistoriesAreReadWholeInOrderAndOnce(t *testing.T) {
 	for n := range uint64(randomSeeds) {
 		seeds[fmt.Sprint("seed ", n)] = n
 	}
-	for name, seed := range pinnedSeeds {
-		seeds[name] = seed
-	}
+	maps.Copy(seeds, pinnedSeeds)
 	for name, seed := range seeds {
 		t.Run(name, func(t *testing.T) {
 			onStage(t, func(t *testing.T, srv *tcmtest.Server) { randomHistory(t, srv, rand.New(rand.NewPCG(seed, 1))) })

@@ -560,6 +560,22 @@ func TestARoomThatIsLeftBeforeTheAnswerIsLeftOnTheServerToo(t *testing.T) {
 	})
 }
 
+func TestARoomThatNobodyReadsAnyMoreIsLeftOnceItsNameIsKnown(t *testing.T) {
+	onStage(t, func(t *testing.T, srv *tcmtest.Server) {
+		session := connect(t, srv, tcmanager.SessionConfig{})
+		synctest.Wait()
+		srv.Stall()
+		r := read(t, session, room, nil)
+		synctest.Wait()
+		r.stop()
+		synctest.Wait()
+		srv.Resume()
+		synctest.Wait()
+		is(t, srv.Members(room), 0)
+		is(t, len(sent[leave](srv)), 1)
+	})
+}
+
 func TestARoomHasOneReader(t *testing.T) {
 	onStage(t, func(t *testing.T, srv *tcmtest.Server) {
 		srv.Alias("project:key", room)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"time"
 
 	tcmanager "github.com/tcmanager/tcmanager/clients/go"
@@ -120,7 +121,7 @@ func (e execute) take(sh *shard, incarnation uint64, req *tcmv1.PublishResultsRe
 		if first > committed+1 {
 			return nil, &tcmanager.Error{
 				Code: codes.FailedPrecondition, Reason: "SEQUENCE_GAP", Message: "items are missing",
-				Metadata: map[string]string{"expected_sequence": fmt.Sprint(committed + 1)},
+				Metadata: map[string]string{"expected_sequence": strconv.FormatUint(committed+1, 10)},
 			}
 		}
 		if known := committed + 1 - first; known < uint64(len(f.Batch.GetItems())) {

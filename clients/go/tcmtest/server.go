@@ -37,7 +37,7 @@ var errCut = &tcmanager.Error{Code: codes.Unavailable, Message: "the connection 
 // Server is a server in memory. Make one with New.
 type Server struct {
 	listener *bufconn.Listener
-	t        testing.TB
+	tb       testing.TB
 
 	commands sync.Mutex // held while a command is carried out
 
@@ -66,10 +66,10 @@ type Server struct {
 }
 
 // New starts a server, which ends with the test.
-func New(t testing.TB) *Server {
-	t.Helper()
+func New(tb testing.TB) *Server {
+	tb.Helper()
 	s := &Server{
-		listener: bufconn.Listen(1 << 20), t: t,
+		listener: bufconn.Listen(1 << 20), tb: tb,
 		rooms: map[string]*room{}, aliases: map[string]string{}, streams: map[*stream]struct{}{},
 		epoch: 1, heartbeat: 25 * time.Second, silence: time.Minute, batch: 100, cutAfter: -1,
 		refuseJoin: map[string]*tcmanager.Error{}, done: map[string]*execution{}, shards: map[string]*shard{},
@@ -79,12 +79,12 @@ func New(t testing.TB) *Server {
 	tcmv1.RegisterExecutionServiceServer(server, execute{Server: s})
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(s.listener) }()
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		s.Resume()
 		server.Stop()
 		// A test that ends at once may stop the server before it serves.
 		if err := <-served; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
-			t.Errorf("serve: %v", err)
+			tb.Errorf("serve: %v", err)
 		}
 	})
 	return s
@@ -110,14 +110,14 @@ func (s *Server) dial(ctx context.Context) (net.Conn, error) {
 
 // Client returns a client of the server, which is closed when the test ends.
 func (s *Server) Client(opts ...tcmanager.Option) *tcmanager.Client {
-	s.t.Helper()
+	s.tb.Helper()
 	client, err := tcmanager.Dial("passthrough:///bufconn", append(opts, s.DialOption())...)
 	if err != nil {
-		s.t.Fatal(err)
+		s.tb.Fatal(err)
 	}
-	s.t.Cleanup(func() {
+	s.tb.Cleanup(func() {
 		if err := client.Close(); err != nil {
-			s.t.Errorf("close the client: %v", err)
+			s.tb.Errorf("close the client: %v", err)
 		}
 	})
 	return client
