@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
 	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/config"
@@ -16,6 +17,7 @@ import (
 	"github.com/tcmanager/tcmanager/service/notification"
 	"github.com/tcmanager/tcmanager/service/presence"
 	"github.com/tcmanager/tcmanager/service/project"
+	"github.com/tcmanager/tcmanager/service/retention"
 	"github.com/tcmanager/tcmanager/service/router"
 	"github.com/tcmanager/tcmanager/service/rules"
 	"github.com/tcmanager/tcmanager/service/run"
@@ -60,6 +62,7 @@ func newServices(ctx context.Context, c config.Config, d Deps) (*Services, error
 		Validate: func(req *pb.SubscribeRequest) error { return rules.Message(req) },
 	})
 	heard.sessions = sessions
+	sweeper := retention.New(db, retention.Config{Logger: d.Log})
 	watch(d.Registerer, sessions, nouns.runs, rooms)
 	return &Services{
 		Store:         db,
@@ -76,7 +79,11 @@ func newServices(ctx context.Context, c config.Config, d Deps) (*Services, error
 		Run: func(ctx context.Context) error {
 			defer here.Close()
 			defer nouns.runs.Close()
-			return nouns.runs.Run(ctx)
+			group, ctx := errgroup.WithContext(ctx)
+			group.Go(func() error { return nouns.runs.Run(ctx) })
+			group.Go(func() error { return sessions.Run(ctx) })
+			group.Go(func() error { return sweeper.Run(ctx) })
+			return group.Wait()
 		},
 		Drain: func(ctx context.Context) { drain(ctx, sessions, nouns.runs) },
 	}, nil
