@@ -112,7 +112,7 @@ func (r *retries) delay(err error, lived time.Duration) time.Duration {
 		r.attempt = 0
 		return away.after // each client gets its own
 	}
-	if lived >= healthyAfter {
+	if lived >= healthyAfter && !errors.Is(err, errNoWelcome) { // it lived, but nobody was there
 		r.attempt = 0
 	}
 	if r.gaps > 0 || r.unauthenticated > 0 {
