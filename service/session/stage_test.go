@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
+	"github.com/tcmanager/tcmanager/service/access"
 	"github.com/tcmanager/tcmanager/service/event"
 	"github.com/tcmanager/tcmanager/service/identity"
 	"github.com/tcmanager/tcmanager/service/notification"
@@ -49,12 +50,12 @@ type gate struct {
 	st *stage
 }
 
-func (g gate) Enter(r store.Reader, userID string, room event.Room) (event.Room, error) {
+func (g gate) Enter(r store.Reader, userID string, room event.Room, action access.Action) (event.Room, error) {
 	if g.st.broken.Load() {
 		return "", errors.New("the disk is gone")
 	}
-	room, err := g.RoomSource.Enter(r, userID, room)
-	if g.st.entering != nil {
+	room, err := g.RoomSource.Enter(r, userID, room, action)
+	if g.st.entering != nil && action == access.Read {
 		g.st.entering(userID)
 	}
 	return room, err
