@@ -88,6 +88,58 @@ func TestAReloadIsNoLeaveAndJoin(t *testing.T) {
 	})
 }
 
+func TestAUserIsAsPresentAsTheMostPresentTab(t *testing.T) {
+	inBubble(t, func(t *testing.T, h *Hub, l *log) {
+		h.Enter(room, anna, "tab1", false)
+		h.SetIdle(room, anna.Id, "tab1", true)
+		h.SetIdle(room, anna.Id, "tab1", true)
+		l.want("anna ONLINE 1", "anna IDLE 1")
+		h.Enter(room, anna, "tab2", true)
+		l.want("anna IDLE 2")
+		h.SetIdle(room, anna.Id, "tab2", false)
+		h.Lose(room, anna.Id, "tab2")
+		l.want("anna ONLINE 2", "anna IDLE 2")
+		h.Lose(room, anna.Id, "tab1")
+		l.want("anna RECONNECTING 2")
+		h.SetIdle(room, anna.Id, "nobody", true)
+		h.SetIdle("testcase:2", anna.Id, "tab1", true)
+		l.want()
+	})
+}
+
+func TestASessionThatRestsLooksAsItWasUntilTheGraceTimeIsOver(t *testing.T) {
+	inBubble(t, func(t *testing.T, h *Hub, l *log) {
+		h.Enter(room, anna, "tab1", false)
+		h.Update(room, anna.Id, "tab1", "title", pb.ActivityState_ACTIVITY_STATE_FOCUSED)
+		l.want("anna ONLINE 1", "anna FOCUSED title")
+		for range 3 {
+			h.Rest(room, anna.Id, "tab1")
+			time.Sleep(4 * time.Second)
+			h.Enter(room, anna, "tab1", false)
+		}
+		l.want()
+		h.Rest(room, anna.Id, "tab1")
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		l.want("anna LEFT title", "anna OFFLINE 0")
+		h.Rest(room, anna.Id, "tab1")
+		l.want()
+	})
+}
+
+func TestWhoMayNoLongerWriteIsTakenOutOfTheField(t *testing.T) {
+	inBubble(t, func(t *testing.T, h *Hub, l *log) {
+		h.Enter(room, anna, "tab1", false)
+		h.Update(room, anna.Id, "tab1", "title", pb.ActivityState_ACTIVITY_STATE_TYPING)
+		h.Settle(room, anna.Id, "tab1")
+		h.Settle(room, anna.Id, "tab1")
+		h.Settle(room, "nobody", "tab1")
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		l.want("anna ONLINE 1", "anna TYPING title", "anna LEFT title")
+	})
+}
+
 func TestALostSessionIsGoneAfterTheGraceTime(t *testing.T) {
 	inBubble(t, func(t *testing.T, h *Hub, l *log) {
 		h.Enter(room, anna, "tab1", false)

@@ -37,7 +37,8 @@ type Session struct {
 	sent int64        // frames, but the last; the sender's
 	told atomic.Int64 // frames that say no more than that the client is up to date
 
-	heard   chan struct{} // holds a token if something was received
+	heardAt atomic.Int64 // when something was received last, in nanoseconds since 1970
+
 	check   chan struct{} // holds a token if rights may have changed
 	runs    chan struct{} // holds a token if a run of a followed project started or ended
 	renewed chan struct{} // holds a token if the caller's token was refreshed
@@ -113,7 +114,7 @@ func (s *Session) receive(ctx context.Context, hello chan<- error) {
 			s.end(streamEnd(err))
 			return
 		}
-		poke(s.heard)
+		s.heardAt.Store(time.Now().UnixNano())
 		s.setHandling(true)
 		s.handle(ctx, req)
 		s.setHandling(false)
@@ -231,13 +232,12 @@ func (s *Session) send(ctx context.Context) error {
 		}
 		select {
 		case <-next:
-		case <-s.heard:
-			silence.Reset(s.lease())
 		case <-silence.C:
-			if s.watch != nil {
-				return errExpected
+			left := s.leaseLeft()
+			if left <= 0 {
+				return s.leaseOver()
 			}
-			return errSilent
+			silence.Reset(left)
 		case <-pulse:
 			s.out.post(pong())
 		case <-s.renewed:

@@ -257,7 +257,7 @@ func (o *outbox) offerBookmarkLocked(p *place, b router.Batch) {
 		// There is more already.
 	case b.At != p.looked:
 		p.looked = b.At // the last event, or the join, told as much
-	case b.At != p.marked && o.bytes+len(b.Wire) <= o.maxBytes:
+	case b.At != p.marked && (o.bytes == 0 || o.bytes+len(b.Wire) <= o.maxBytes):
 		p.marked = b.At
 		o.queueLocked(entry{room: b.Room, wire: b.Wire, bookmark: true})
 	}

@@ -173,13 +173,14 @@ func (srv *Server) Serve(stream Stream) error {
 	defer cancel(nil)
 	s := &Session{
 		srv: srv, stream: stream, end: cancel, out: newOutbox(srv.cfg.QueueBytes),
-		heard: make(chan struct{}, 1), check: make(chan struct{}, 1), runs: make(chan struct{}, 1),
+		check: make(chan struct{}, 1), runs: make(chan struct{}, 1),
 		renewed: make(chan struct{}, 1), caller: caller, rooms: map[event.Room]*membership{},
 		buckets: map[string]*limit.Bucket{}, refusals: limit.NewBucket(refusals),
 	}
 	if w, watches := stream.(*watchStream); watches {
 		s.watch, s.idle, w.said = w, w.idle(), s.out.signal
 	}
+	s.heardAt.Store(time.Now().UnixNano())
 	defer func() { s.close(errors.Is(err, errExpected)) }()
 	hello := make(chan error, 1)
 	go s.receive(ctx, hello)

@@ -84,6 +84,21 @@ func (s *Session) lease() time.Duration {
 	return s.srv.cfg.HeartbeatTimeout
 }
 
+// leaseLeft is how much of the lease is left. It is looked at when the lease of
+// what was heard first is over, so that hearing costs no timer.
+func (s *Session) leaseLeft() time.Duration {
+	return s.lease() - time.Since(time.Unix(0, s.heardAt.Load()))
+}
+
+// leaseOver is why the session ends when nothing was heard for so long. A client
+// that watches had nothing to say.
+func (s *Session) leaseOver() error {
+	if s.watch != nil {
+		return errExpected
+	}
+	return errSilent
+}
+
 // pulse is the ticks at which a client that can't ask for signs of life gets one.
 func (s *Session) pulse() (ticks <-chan time.Time, stop func()) {
 	if s.watch == nil {
