@@ -22,6 +22,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/tcmanager/tcmanager/service/identity"
+	"github.com/tcmanager/tcmanager/service/session"
 )
 
 // Config is what is in force.
@@ -49,13 +50,13 @@ type Config struct {
 	Issuer          string
 	Audience        string
 
-	Realtime          bool          // whether there are live sessions
-	Transports        []string      // how they may come: some of the Transport constants
-	HeartbeatInterval time.Duration // how often clients are to send something
-	HeartbeatTimeout  time.Duration // how long a silent client is kept
-	AuthTimeout       time.Duration // how long an open websocket may take to send its header block
-	QueueBytes        int           // what may wait in memory for one session
-	ReplayEvents      int           // who is further behind in a room starts anew
+	Realtime          bool              // whether there are live sessions
+	Transports        []session.Carrier // how they may come
+	HeartbeatInterval time.Duration     // how often clients are to send something
+	HeartbeatTimeout  time.Duration     // how long a silent client is kept
+	AuthTimeout       time.Duration     // how long an open websocket may take to send its header block
+	QueueBytes        int               // what may wait in memory for one session
+	ReplayEvents      int               // who is further behind in a room starts anew
 
 	MaxConnections  int // on each listener
 	MaxSessions     int
@@ -76,13 +77,6 @@ type Config struct {
 	HistoryAge    time.Duration
 }
 
-// How sessions may come.
-const (
-	TransportNative    = "native"    // gRPC
-	TransportWebsocket = "websocket" // grpc-web's websocket
-	TransportWatch     = "watch"     // a stream of the server's, and calls
-)
-
 // Setting is one option as it is in force.
 type Setting struct {
 	Name   string `json:"name"`
@@ -100,7 +94,7 @@ func (c Config) Keys() identity.Keys {
 func (c Config) TLS() bool { return c.TLSCertFile != "" }
 
 // Allows reports whether sessions may come by a transport.
-func (c Config) Allows(transport string) bool {
+func (c Config) Allows(transport session.Carrier) bool {
 	return c.Realtime && slices.Contains(c.Transports, transport)
 }
 
@@ -227,7 +221,7 @@ func (c Config) check() []error {
 		errs = append(errs, errors.New("--tls-cert and --tls-key belong together: give both for TLS, or neither"))
 	}
 	if c.Realtime && len(c.Transports) == 0 {
-		errs = append(errs, fmt.Errorf("--transports names none, so no session could ever come: give some of %s, or --realtime=false", strings.Join(transports, ", ")))
+		errs = append(errs, fmt.Errorf("--transports names none, so no session could ever come: give some of %s, or --realtime=false", carriers(", ")))
 	}
 	if c.RS256PublicKey != nil && (c.Issuer == "" || c.Audience == "") {
 		errs = append(errs, errors.New("--jwt-rs256-key-file needs --jwt-issuer and --jwt-audience: an identity provider signs tokens for other services too"))

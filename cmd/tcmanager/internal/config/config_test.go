@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/certificate/certtest"
+	"github.com/tcmanager/tcmanager/service/session"
 )
 
 const secret = "0123456789abcdef0123456789abcdef"
@@ -61,7 +62,7 @@ func TestTheDefaultsAreRight(t *testing.T) {
 	if c.GRPCAddr != "127.0.0.1:9090" || c.HTTPAddr != "127.0.0.1:8080" || c.BaseURL(c.HTTPAddr) != "http://127.0.0.1:8080" ||
 		c.Dev || c.Reflection || c.HeartbeatInterval != 25*time.Second || c.HeartbeatTimeout != time.Minute ||
 		c.AuthTimeout != 5*time.Second || c.MaxMessageBytes != 4<<20 || c.LogLevel != slog.LevelInfo || c.LogFormat != "auto" ||
-		c.TLS() || !c.Allows(TransportNative) || !c.Allows(TransportWebsocket) || !c.Allows(TransportWatch) || c.MaxRooms != 100 ||
+		c.TLS() || !c.Allows(session.Native) || !c.Allows(session.Websocket) || !c.Allows(session.Watching) || c.MaxRooms != 100 ||
 		c.MaxSessions != 1000 || c.MaxUserSessions != 50 || c.QueueBytes != 256<<10 || c.ReplayEvents != 100_000 || c.HistoryEvents != 100_000 ||
 		c.HistoryAge != 30*24*time.Hour || c.CommandRate != 200 || c.CommandBurst != 1000 || c.SignalRate != 50 || c.SignalBurst != 200 {
 		t.Errorf("%+v", c)

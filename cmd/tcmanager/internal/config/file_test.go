@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tcmanager/tcmanager/service/session"
 )
 
 // loadFile reads options with a file of this content.
@@ -39,7 +41,7 @@ allowed-origins:
 		t.Fatal(err)
 	}
 	if c.GRPCAddr != "127.0.0.1:1" || c.HTTPAddr != "127.0.0.1:3" || c.RunGrace != 13*time.Second || c.StopTimeout != 10*time.Second || c.MaxRooms != 14 ||
-		c.CallRate != 1.5 || !c.Allows(TransportWatch) || c.Allows(TransportWebsocket) || !slices.Equal(c.AllowedOrigins, []string{"https://a.example.org", "https://b.example.org"}) {
+		c.CallRate != 1.5 || !c.Allows(session.Watching) || c.Allows(session.Websocket) || !slices.Equal(c.AllowedOrigins, []string{"https://a.example.org", "https://b.example.org"}) {
 		t.Errorf("%+v", c)
 	}
 	want := map[string]string{

@@ -18,6 +18,7 @@ import (
 
 	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/certificate"
 	"github.com/tcmanager/tcmanager/service/identity"
+	"github.com/tcmanager/tcmanager/service/session"
 )
 
 // option is one row of the table.
@@ -91,7 +92,7 @@ var options = []option{
 
 	{group: groupRealtime, name: "realtime", kind: "bool", def: "true", usage: "live sessions; without them calls and pages go on, and pages show what was when they were loaded",
 		set: boolean(func(c *Config) *bool { return &c.Realtime })},
-	{group: groupRealtime, name: "transports", kind: "list", def: strings.Join(transports, ","), usage: "how sessions may come, comma-separated: native (gRPC), websocket, watch (for networks that let no websocket through)",
+	{group: groupRealtime, name: "transports", kind: "list", def: carriers(","), usage: "how sessions may come, comma-separated: native (gRPC), websocket, watch (for networks that let no websocket through)",
 		set: setTransports},
 	{group: groupRealtime, name: "heartbeat-interval", kind: "duration", def: "25s", usage: "how often clients send something",
 		set: duration(func(c *Config) *time.Duration { return &c.HeartbeatInterval }, time.Second, 10*time.Minute)},
@@ -142,8 +143,14 @@ var options = []option{
 // minEvents is what whoever joins a room sees as its recent activity at least.
 const minEvents = 20
 
-// transports are the ways into a session.
-var transports = []string{TransportNative, TransportWebsocket, TransportWatch}
+// carriers names all ways into a session.
+func carriers(between string) string {
+	names := make([]string, 0, len(session.Carriers))
+	for _, c := range session.Carriers {
+		names = append(names, string(c))
+	}
+	return strings.Join(names, between)
+}
 
 // optionNamed finds an option.
 func optionNamed(name string) (option, bool) {
@@ -356,13 +363,13 @@ func setOrigins(c *Config, s string) error {
 
 func setTransports(c *Config, s string) error {
 	for part := range strings.SplitSeq(s, ",") {
-		part = strings.TrimSpace(part)
+		carrier := session.Carrier(strings.TrimSpace(part))
 		switch {
-		case part == "", slices.Contains(c.Transports, part):
-		case !slices.Contains(transports, part):
-			return fmt.Errorf("%q is not one of %s", part, strings.Join(transports, ", "))
+		case carrier == "", slices.Contains(c.Transports, carrier):
+		case !slices.Contains(session.Carriers, carrier):
+			return fmt.Errorf("%q is not one of %s", carrier, carriers(", "))
 		default:
-			c.Transports = append(c.Transports, part)
+			c.Transports = append(c.Transports, carrier)
 		}
 	}
 	return nil
