@@ -387,7 +387,11 @@ func (s *server) streamCommand() string {
 	if s.cert != nil {
 		// A development server's certificate is seldom one that everybody trusts.
 		if _, err := s.cert.Leaf().Verify(x509.VerifyOptions{}); errors.As(err, new(x509.UnknownAuthorityError)) {
-			command += " --ca-file " + s.cfg.TLSCertFile
+			file, err := filepath.Abs(s.cfg.TLSCertFile)
+			if err != nil {
+				file = s.cfg.TLSCertFile // the working directory is gone
+			}
+			command += " --ca-file " + file
 		}
 	}
 	return command

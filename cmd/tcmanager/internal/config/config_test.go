@@ -61,10 +61,7 @@ func TestTheDefaultsAreRight(t *testing.T) {
 	}
 	if c.GRPCAddr != "127.0.0.1:9090" || c.HTTPAddr != "127.0.0.1:8080" || c.BaseURL(c.HTTPAddr) != "http://127.0.0.1:8080" ||
 		c.Dev || c.Reflection || c.HeartbeatInterval != 25*time.Second || c.HeartbeatTimeout != time.Minute ||
-		c.AuthTimeout != 5*time.Second || c.MaxMessageBytes != 4<<20 || c.LogLevel != slog.LevelInfo || c.LogFormat != "auto" ||
-		c.TLS() || !c.Allows(session.Native) || !c.Allows(session.Websocket) || !c.Allows(session.Watching) || c.MaxRooms != 100 ||
-		c.MaxSessions != 1000 || c.MaxUserSessions != 50 || c.QueueBytes != 256<<10 || c.ReplayEvents != 100_000 || c.HistoryEvents != 100_000 ||
-		c.HistoryAge != 30*24*time.Hour || c.CommandRate != 200 || c.CommandBurst != 1000 || c.SignalRate != 50 || c.SignalBurst != 200 {
+		c.AuthTimeout != 5*time.Second || c.MaxMessageBytes != 4<<20 || c.LogLevel != slog.LevelInfo || c.LogFormat != "auto" {
 		t.Errorf("%+v", c)
 	}
 	if len(settings) != len(options) {
@@ -74,6 +71,18 @@ func TestTheDefaultsAreRight(t *testing.T) {
 		if s.Source != "default" || !strings.HasPrefix(s.Env, "TCM_") {
 			t.Errorf("%+v", s)
 		}
+	}
+}
+
+func TestTheDefaultsOfSessionsAreRight(t *testing.T) {
+	c, _, err := load(t, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.TLS() || !c.Allows(session.Native) || !c.Allows(session.Websocket) || !c.Allows(session.Watching) || c.MaxRooms != 100 ||
+		c.MaxSessions != 1000 || c.MaxUserSessions != 50 || c.QueueBytes != 256<<10 || c.ReplayEvents != 100_000 || c.HistoryEvents != 100_000 ||
+		c.HistoryAge != 30*24*time.Hour || c.CommandRate != 200 || c.CommandBurst != 1000 || c.SignalRate != 50 || c.SignalBurst != 200 {
+		t.Errorf("%+v", c)
 	}
 }
 

@@ -116,19 +116,19 @@ var options = []option{
 	{group: groupLimits, name: "max-message-bytes", kind: "bytes", def: "4194304", usage: "the largest message accepted",
 		set: integer(func(c *Config) *int { return &c.MaxMessageBytes }, 64<<10, 64<<20)},
 	{group: groupLimits, name: "call-rate", kind: "number", def: "500", usage: "calls and opened streams a second, of one user; 0 for no limit",
-		set: decimal(func(c *Config) *float64 { return &c.CallRate }, 0, 1e6)},
+		set: rate(func(c *Config) *float64 { return &c.CallRate })},
 	{group: groupLimits, name: "call-burst", kind: "number", def: "2000", usage: "as many of them at once",
 		set: integer(func(c *Config) *int { return &c.CallBurst }, 1, 1e6)},
 	{group: groupLimits, name: "message-rate", kind: "number", def: "2000", usage: "streamed messages a second, of one user to one method; 0 for no limit",
-		set: decimal(func(c *Config) *float64 { return &c.MessageRate }, 0, 1e6)},
+		set: rate(func(c *Config) *float64 { return &c.MessageRate })},
 	{group: groupLimits, name: "message-burst", kind: "number", def: "8000", usage: "as many of them at once",
 		set: integer(func(c *Config) *int { return &c.MessageBurst }, 1, 1e6)},
 	{group: groupLimits, name: "command-rate", kind: "number", def: "200", usage: "commands and joins in sessions a second, of one user and of each kind; 0 for no limit",
-		set: decimal(func(c *Config) *float64 { return &c.CommandRate }, 0, 1e6)},
+		set: rate(func(c *Config) *float64 { return &c.CommandRate })},
 	{group: groupLimits, name: "command-burst", kind: "number", def: "1000", usage: "as many of them at once",
 		set: integer(func(c *Config) *int { return &c.CommandBurst }, 1, 1e6)},
 	{group: groupLimits, name: "signal-rate", kind: "number", def: "50", usage: "typing, presence and pings in sessions a second, of one user and of each kind; 0 for no limit",
-		set: decimal(func(c *Config) *float64 { return &c.SignalRate }, 0, 1e6)},
+		set: rate(func(c *Config) *float64 { return &c.SignalRate })},
 	{group: groupLimits, name: "signal-burst", kind: "number", def: "200", usage: "as many of them at once",
 		set: integer(func(c *Config) *int { return &c.SignalBurst }, 1, 1e6)},
 
@@ -310,11 +310,12 @@ func integer(field func(*Config) *int, low, high int) func(*Config, string) erro
 	}
 }
 
-func decimal(field func(*Config) *float64, low, high float64) func(*Config, string) error {
+// rate is a number a second; nobody does a million.
+func rate(field func(*Config) *float64) func(*Config, string) error {
 	return func(c *Config, s string) error {
 		v, err := strconv.ParseFloat(s, 64)
-		if err != nil || !(v >= low && v <= high) { // written so that NaN is refused too
-			return fmt.Errorf("%q is not a number from %g to %g", s, low, high)
+		if err != nil || !(v >= 0 && v <= 1e6) { // written so that NaN is refused too
+			return fmt.Errorf("%q is not a number from 0 to %g", s, 1e6)
 		}
 		*field(c) = v
 		return nil

@@ -172,7 +172,11 @@ func (g *gateway) serveSocket(w http.ResponseWriter, r *http.Request) {
 
 func (g *gateway) refuse(w http.ResponseWriter, r *http.Request, reason string, code int, text string) {
 	g.metrics.refused.WithLabelValues(reason).Inc()
-	g.log.InfoContext(r.Context(), "websocket refused", "reason", reason, "peer.address", r.RemoteAddr)
+	level := slog.LevelInfo
+	if reason == "off" {
+		level = slog.LevelDebug // every client tries it, and again from time to time
+	}
+	g.log.Log(r.Context(), level, "websocket refused", "reason", reason, "peer.address", r.RemoteAddr)
 	http.Error(w, text, code)
 }
 

@@ -26,9 +26,9 @@ type Authority struct {
 }
 
 // NewAuthority makes one in a folder of the test's.
-func NewAuthority(t testing.TB) *Authority {
-	t.Helper()
-	a := &Authority{File: filepath.Join(t.TempDir(), "authority.pem"), key: newKey(t)}
+func NewAuthority(tb testing.TB) *Authority {
+	tb.Helper()
+	a := &Authority{File: filepath.Join(tb.TempDir(), "authority.pem"), key: newKey(tb)}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "test authority"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
@@ -36,12 +36,12 @@ func NewAuthority(t testing.TB) *Authority {
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &a.key.PublicKey, a.key)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if a.certificate, err = x509.ParseCertificate(der); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	write(t, a.File, "CERTIFICATE", der)
+	write(tb, a.File, "CERTIFICATE", der)
 	return a
 }
 
@@ -56,18 +56,18 @@ func (a *Authority) TLS() *tls.Config {
 type Pair struct{ Cert, Key string }
 
 // Issue makes a certificate for localhost and the addresses of loopback.
-func (a *Authority) Issue(t testing.TB) Pair {
-	t.Helper()
-	dir := t.TempDir()
+func (a *Authority) Issue(tb testing.TB) Pair {
+	tb.Helper()
+	dir := tb.TempDir()
 	p := Pair{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
-	a.Renew(t, p, time.Now().Add(-time.Minute), time.Now().Add(90*24*time.Hour))
+	a.Renew(tb, p, time.Now().Add(-time.Minute), time.Now().Add(90*24*time.Hour))
 	return p
 }
 
 // Renew writes a new certificate and key over those of a pair.
-func (a *Authority) Renew(t testing.TB, p Pair, from, until time.Time) {
-	t.Helper()
-	key := newKey(t)
+func (a *Authority) Renew(tb testing.TB, p Pair, from, until time.Time) {
+	tb.Helper()
+	key := newKey(tb)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "test server"},
 		NotBefore: from, NotAfter: until,
@@ -76,28 +76,28 @@ func (a *Authority) Renew(t testing.TB, p Pair, from, until time.Time) {
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.certificate, &key.PublicKey, a.key)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	write(t, p.Cert, "CERTIFICATE", der)
-	write(t, p.Key, "PRIVATE KEY", keyDER)
+	write(tb, p.Cert, "CERTIFICATE", der)
+	write(tb, p.Key, "PRIVATE KEY", keyDER)
 }
 
-func newKey(t testing.TB) *ecdsa.PrivateKey {
-	t.Helper()
+func newKey(tb testing.TB) *ecdsa.PrivateKey {
+	tb.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return key
 }
 
-func write(t testing.TB, path, kind string, der []byte) {
-	t.Helper()
+func write(tb testing.TB, path, kind string, der []byte) {
+	tb.Helper()
 	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
