@@ -39,6 +39,7 @@ var allowed = []struct {
 	{"service/page", []string{"service/fault"}},
 	{"service/text", []string{"service/fault"}},
 	{"service/wire", nil},
+	{"service/history", nil},
 	{"service/limit", nil},
 
 	// What is kept.
@@ -58,6 +59,9 @@ var allowed = []struct {
 	{"service/collaboration", noun},
 	{"service/notification", noun},
 	{"service/run", append(slices.Clone(noun), "service/notification", "service/rules")},
+
+	// What forgets.
+	{"service/retention", []string{"service/once", "service/store"}},
 
 	// Those who listen.
 	{"service/router", []string{"service/event", "service/store"}},
