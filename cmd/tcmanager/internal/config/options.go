@@ -19,6 +19,7 @@ import (
 	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/certificate"
 	"github.com/tcmanager/tcmanager/service/identity"
 	"github.com/tcmanager/tcmanager/service/session"
+	"github.com/tcmanager/tcmanager/service/store"
 )
 
 // option is one row of the table.
@@ -103,7 +104,7 @@ var options = []option{
 	{group: groupRealtime, name: "queue-bytes", kind: "bytes", def: "262144", usage: "what may wait in memory for one session that reads slowly; the rest waits in the log",
 		set: integer(func(c *Config) *int { return &c.QueueBytes }, 16<<10, 64<<20)},
 	{group: groupRealtime, name: "replay-events", kind: "number", def: "100000", usage: "who is further behind in a room starts anew from a snapshot",
-		set: integer(func(c *Config) *int { return &c.ReplayEvents }, minEvents, 1e9)},
+		set: integer(func(c *Config) *int { return &c.ReplayEvents }, store.LeastHistory, 1e9)},
 
 	{group: groupLimits, name: "max-connections", kind: "number", def: "10000", usage: "connections on each listener; more are refused",
 		set: integer(func(c *Config) *int { return &c.MaxConnections }, 1, 1e6)},
@@ -135,13 +136,10 @@ var options = []option{
 	{group: groupHistory, name: "run-grace", kind: "duration", def: "2m", usage: "how long a run whose runners are all lost is waited for before it is aborted",
 		set: duration(func(c *Config) *time.Duration { return &c.RunGrace }, time.Second, 24*time.Hour)},
 	{group: groupHistory, name: "history-events", kind: "number", def: "100000", usage: "how many events of a room are kept for those who come back",
-		set: integer(func(c *Config) *int { return &c.HistoryEvents }, minEvents, 1e9)},
+		set: integer(func(c *Config) *int { return &c.HistoryEvents }, store.LeastHistory, 1e9)},
 	{group: groupHistory, name: "history-age", kind: "duration", def: "720h", usage: "how long they are kept, but for the newest 20 of a room",
 		set: duration(func(c *Config) *time.Duration { return &c.HistoryAge }, time.Minute, 10*365*24*time.Hour)},
 }
-
-// minEvents is what whoever joins a room sees as its recent activity at least.
-const minEvents = 20
 
 // carriers names all ways into a session.
 func carriers(between string) string {
