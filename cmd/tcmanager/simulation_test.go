@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/config"
 	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/crowd"
 	"github.com/tcmanager/tcmanager/service/history"
 )
@@ -62,7 +63,7 @@ const (
 )
 
 func simulate(t *testing.T, seed uint64, d time.Duration) {
-	w := newTown(t, seed)
+	w := newTown(t, seed, func(c *config.Config) { c.ReplayEvents = 250 })
 	users, clients := w.crowd(seed, clientsAtOnce)
 	rng := func(n uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, n)) }
 	ctx, cancel := context.WithCancel(t.Context())

@@ -78,15 +78,16 @@ func newTown(t testing.TB, seed uint64, change ...func(*config.Config)) *town {
 
 func simConfig(t testing.TB) config.Config {
 	cmd := serveCommand()
-	if err := cmd.Flags().Parse([]string{"--dev", "--data-dir", t.TempDir(), "--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--call-rate", "0", "--message-rate", "0"}); err != nil {
+	if err := cmd.Flags().Parse([]string{"--dev", "--data-dir", t.TempDir(), "--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--call-rate", "0", "--message-rate", "0", "--command-rate", "0", "--signal-rate", "0"}); err != nil {
 		t.Fatal(err)
 	}
 	c, _, err := config.Load(cmd.Flags(), func(string) (string, bool) { return "", false })
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Shorter than may be configured: rooms are idle, and Watches end, within a test.
-	c.HeartbeatInterval, c.HeartbeatTimeout = 150*time.Millisecond, 3*time.Second
+	// Less than may be configured: rooms are idle, and Watches end, within a test, and
+	// what comes at once is more than fits into a queue.
+	c.HeartbeatInterval, c.HeartbeatTimeout, c.QueueBytes = 150*time.Millisecond, 3*time.Second, 4<<10
 	return c
 }
 
