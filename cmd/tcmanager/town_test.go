@@ -59,7 +59,10 @@ func newTown(t testing.TB, seed uint64, change ...func(*config.Config)) *town {
 		f(&w.cfg)
 	}
 	w.start()
-	t.Cleanup(w.close)
+	watching, stopWatching := context.WithCancel(context.Background())
+	var watch sync.WaitGroup
+	watch.Go(func() { w.rec.Watch(watching) })
+	t.Cleanup(func() { stopWatching(); watch.Wait(); w.close() })
 	var err error
 	if w.sign, err = signerOf(w.cfg); err != nil {
 		t.Fatal(err)
@@ -231,7 +234,7 @@ func (w *town) targets(user string) []crowd.Target {
 // client returns a client of a user's.
 func (w *town) client(name, user string, seed uint64) *crowd.Client {
 	return crowd.NewClient(crowd.Config{
-		Server:   carrier.Server{GRPC: w.cfg.GRPCAddr, HTTP: w.cfg.HTTPAddr, ReadBuffer: 16 << 10},
+		Server:   carrier.Server{GRPC: w.cfg.GRPCAddr, HTTP: w.cfg.HTTPAddr, ReadBuffer: 192 << 10},
 		Recorder: w.rec, Token: w.token, Rooms: func() []crowd.Target { return w.targets(user) },
 	}, name, user, seed)
 }

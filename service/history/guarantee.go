@@ -279,7 +279,7 @@ func (f *finder) right(r heard) {
 		return
 	}
 	lost, isLost := f.since(user, r.Room, when)
-	if isLost && when.Sub(lost) > Bound && (!r.slow || r.stay != nil && lost.After(r.stay.joined.At)) {
+	if isLost && f.after(lost, when) > Bound && (!r.slow || r.stay != nil && lost.After(r.stay.joined.At)) {
 		f.add(r.stream, r.Room, at, at, "%s %v after %s lost the right", r.Kind, when.Sub(lost).Round(time.Millisecond), user)
 	}
 }
@@ -290,7 +290,7 @@ func (f *finder) token(r heard) {
 	if r.slow {
 		when = r.Time
 	}
-	if !r.until.IsZero() && when.Sub(r.until) > Bound {
+	if !r.until.IsZero() && f.after(r.until, when) > Bound {
 		f.add(r.stream, r.Room, r.Position.Offset, r.Position.Offset, "%s %v after the token ended", r.Kind, when.Sub(r.until).Round(time.Millisecond))
 	}
 }
