@@ -34,7 +34,7 @@ var museum = []struct {
 const museumTries = 3
 
 // TestTheGuaranteesFindTheBugsOfTheMuseum builds this package's tests once for each
-// bug, with the bug in the files it is of, and sees that the proof fails by the
+// exhibit, with it in the files it is of, and sees that the proof fails by the
 // guarantee that the bug breaks.
 func TestTheGuaranteesFindTheBugsOfTheMuseum(t *testing.T) {
 	if os.Getenv("TCM_MUSEUM") != "" {
@@ -73,7 +73,9 @@ func buildWith(t *testing.T, bug string) (binary string) {
 	}
 	patch := filepath.Join(root, "cmd/tcmanager/testdata/museum", bug+".patch")
 	dir := t.TempDir()
-	overlay := struct{ Replace map[string]string }{map[string]string{}}
+	overlay := struct {
+		Replace map[string]string `json:"Replace"` //nolint:tagliatelle // the go command's word
+	}{map[string]string{}}
 	for _, name := range patched(t, patch) {
 		text, err := os.ReadFile(filepath.Join(root, name))
 		if err != nil {

@@ -2,6 +2,7 @@ package history
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -186,10 +187,8 @@ func (f *finder) behind(s *stay) {
 		f.add(s.stream, s.room, s.from.Offset+1, first.Offset-1, "the stay began at %v, and event %d came first", s.from, first.Offset)
 		return
 	}
-	for _, place := range f.before(s.room, f.log[s.room][first]) {
-		if place == s.from {
-			return
-		}
+	if slices.Contains(f.before(s.room, f.log[s.room][first]), s.from) {
+		return
 	}
 	if _, known := f.log[s.room][first]; known {
 		f.add(s.stream, s.room, first.Offset, first.Offset, "the stay began at %v, which is of another history than event %v", s.from, first)

@@ -73,9 +73,13 @@ func (r *Recorder) Watch(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if time.Since(last) > standstill {
-			r.Add(Record{Kind: Paused, At: last, Until: time.Now()})
-		}
+		r.ticked(last, time.Now())
+	}
+}
+
+func (r *Recorder) ticked(last, now time.Time) {
+	if now.Sub(last) > standstill {
+		r.Add(Record{Kind: Paused, At: last, Until: now})
 	}
 }
 
