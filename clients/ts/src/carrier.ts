@@ -67,6 +67,8 @@ const patience = 2;
 export const returnAfterMs = 30_000;
 /** After a server's absence, which may look like a blocked websocket, much sooner. */
 const returnAfterAbsenceMs = 5_000;
+/** When the network comes back: as soon as the way in use has proven that it does. */
+const returnOnlineMs = 1_000;
 export const returnAfterMaxMs = 300_000;
 
 /** firstChoice begins with the way that worked on the page before, if there was one. */
@@ -90,7 +92,7 @@ export function choose(choice: Choice, outcome: Outcome): Decision {
     case "returned":
       return wait(returned(choice));
     case "online":
-      return wait(choice.way === "off" ? choice : { ...choice, returnMs: returnAfterMs });
+      return wait(choice.way === "off" ? choice : { ...choice, returnMs: returnOnlineMs });
     case "return-failed":
       return returnFailed(choice, outcome.reason);
     case "ended":

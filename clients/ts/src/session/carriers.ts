@@ -78,11 +78,6 @@ export class Carriers {
     this.#cancelReturn();
     this.#cancelReturn = () => {};
   }
-
-  /** Whether the websocket is worth a try beside the way in use. */
-  get canReturn(): boolean {
-    return this.#choice.way !== "websocket" && this.#choice.allowed.includes("websocket");
-  }
 }
 
 function read(storage: KeyValueStorage | undefined): string | null {

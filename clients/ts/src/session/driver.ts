@@ -80,6 +80,8 @@ export interface SessionOptions {
 /** The server repeats its word of lag while it holds; without news it is over. */
 const lagHoldsMs = 10_000;
 
+/** A websocket that is not welcomed by then may hang for long, and the rooms want to hear. */
+const holdMs = 2_000;
 /** Of a server that breaks the rules, so many different breaches are reported. */
 const maxReported = 20;
 
@@ -112,6 +114,10 @@ export class SessionDriver implements Session {
   #candidate: Link | undefined;
   /** Why the link in use ended while the candidate takes its session over. */
   #takenOver: TcmError | undefined;
+  /** Until then the link in use opens no other Watch, for the candidate's sake. */
+  #holdUntilMs = 0;
+  /** Whether a candidate waits for the link in use to be welcomed. */
+  #returnDue = false;
   #sessionId: string;
   #rttMs: number | undefined;
   #clockOffsetMs = 0;
@@ -303,13 +309,21 @@ export class SessionDriver implements Session {
   }
 
   /** Says hello. The joins follow at once: the server reads in order, and a round trip is saved. */
-  #greet(link: Link, stream: SessionStream): void {
+  #greet(link: Link, stream: SessionStream): boolean {
+    if (
+      this.#candidate !== undefined &&
+      link !== this.#candidate &&
+      this.#environment.now() < this.#holdUntilMs
+    )
+      return false;
     link.beginAnew();
+    link.pending = true;
     const { clientName: client } = this.#options;
     const hello = { client, sessionId: this.#sessionId };
     link.ask({ kind: "hello" }, { case: "hello", value: hello }, stream);
-    if (link === this.#candidate) return;
+    if (link === this.#candidate) return true;
     for (const room of this.#rooms.all()) this.#sendJoin(room, link, stream);
+    return true;
   }
 
   #closeLink(): void {
@@ -349,9 +363,13 @@ export class SessionDriver implements Session {
 
   /** Opens a websocket beside the link in use. Its welcome ends that one on the server, too: it is the same session. */
   #tryReturn(): void {
-    if (!this.#carriers.canReturn || this.#candidate !== undefined || !this.#isUp()) return;
+    if (this.#candidate !== undefined || !this.#isUp()) return;
+    // A Watch that is being opened would take the session back.
+    this.#returnDue = this.#link?.pending === true;
+    if (this.#returnDue) return;
     const link = new Link();
     this.#candidate = link;
+    this.#holdUntilMs = this.#environment.now() + holdMs;
     this.#cancelCandidate = this.#environment.after(this.#options.timeoutMs, () =>
       this.#returnFailed(unavailable("the websocket was silent for too long")),
     );
@@ -371,6 +389,7 @@ export class SessionDriver implements Session {
     this.#candidate?.stream?.close();
     this.#candidate = undefined;
     this.#takenOver = undefined;
+    this.#returnDue = false;
   }
 
   /**
@@ -468,6 +487,7 @@ export class SessionDriver implements Session {
   #welcomed(link: Link, welcome: Welcome): void {
     this.welcome = welcome;
     this.#sessionId = welcome.sessionId;
+    link.pending = false;
     if (!link.welcomed) {
       link.welcomed = true;
       if (welcome.serverTime !== undefined) {
@@ -481,6 +501,7 @@ export class SessionDriver implements Session {
     }
     // A session begins as online.
     if (this.#presence.state !== PresenceState.ONLINE) this.#tellPresence();
+    if (this.#returnDue) this.#tryReturn();
     this.#changed();
   }
 
@@ -602,8 +623,8 @@ export class SessionDriver implements Session {
     switch (signal) {
       case "online":
         this.#carriers.decide({ kind: "online" });
-        this.#dispatch({ kind: "online" });
-        return this.#tryReturn();
+        if (this.#isUp()) this.#planReturn();
+        return this.#dispatch({ kind: "online" });
       case "offline":
       case "visible":
         return this.#dispatch({ kind: signal });

@@ -12,6 +12,8 @@ export class Link {
   /** Undefined until it is opened. */
   stream: SessionStream | undefined;
   welcomed = false;
+  /** Whether its last hello waits for its welcome. */
+  pending = false;
   readonly #asked = new Map<bigint, Asked>();
 
   /** Says a frame and remembers what its answer will be about. */

@@ -17,9 +17,10 @@ export interface StreamListener {
   /**
    * Says hello and joins all rooms, each from where it is, by send. Called when
    * the stream opens, and again whenever it has to be opened anew, which nobody
-   * else notices.
+   * else notices. False, with nothing said, while another stream is about to take
+   * the session over: a hello now would take it back.
    */
-  readonly greet: (stream: SessionStream) => void;
+  readonly greet: (stream: SessionStream) => boolean;
   readonly frame: (frame: SubscribeResponse) => void;
   /** A command got no answer, or a refusal; number is its frame's. */
   readonly refused: (number: bigint, error: TcmError) => void;

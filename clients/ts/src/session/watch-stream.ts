@@ -28,6 +28,8 @@ const longPollEveryMs = 250;
 /** How often a tab without a connection of its own asks; nobody looks at a hidden one. */
 const pollVisibleMs = 2_000;
 const pollHiddenMs = 15_000;
+/** How soon to look again whether the session was taken over. */
+const holdMs = 250;
 /** How often a server is asked on which real-time is switched off. */
 export const pollOffMs = 30_000;
 
@@ -155,8 +157,13 @@ export class WatchStream implements SessionStream {
     while (!this.#closed) {
       const mode = await this.#nextMode();
       if (this.#closed) return;
+      const frames = this.#greeting();
+      if (frames === undefined) {
+        await this.#sleep(holdMs);
+        continue;
+      }
       const beganAtMs = this.options.environment.now();
-      const error = await this.#watch(mode);
+      const error = await this.#watch(mode, frames);
       if (this.#closed) return;
       if (error !== undefined) {
         this.close();
@@ -189,12 +196,11 @@ export class WatchStream implements SessionStream {
   }
 
   /** Runs one Watch to its end. Returns why it can't go on; undefined if it can. */
-  async #watch(mode: WatchMode): Promise<TcmError | undefined> {
+  async #watch(mode: WatchMode, frames: Request[]): Promise<TcmError | undefined> {
     const call = new AbortController();
     this.#call = call;
     const limit = new Limit(this.options.environment, call);
     const contextValues = createContextValues().set(refreshToken, this.#refresh);
-    const frames = this.#greeting();
     const welcomeWithinMs = this.#probing ? probeTimeoutMs : this.options.timeoutMs;
     limit.set(mode === WatchMode.LONG_POLL ? this.#endsWithinMs(mode) : welcomeWithinMs);
     this.#refresh = false;
@@ -224,13 +230,13 @@ export class WatchStream implements SessionStream {
     }
   }
 
-  #greeting(): Request[] {
+  #greeting(): Request[] | undefined {
     const frames: Request[] = [];
     this.#cancelGather();
     this.#frames = frames;
-    this.listener.greet(this);
+    const said = this.listener.greet(this);
     this.#frames = undefined;
-    return frames;
+    return said ? frames : undefined;
   }
 
   #welcomed(welcome: Welcome, mode: WatchMode, openedAtMs: number): void {
@@ -255,11 +261,13 @@ export class WatchStream implements SessionStream {
   /** Waits until the next Watch is due, or there is a reason for it. */
   async #pause(mode: WatchMode, beganAtMs: number): Promise<void> {
     if (this.#asksNew) return;
-    const { environment } = this.options;
-    const waitMs = this.#everyMs(mode) - (environment.now() - beganAtMs);
-    if (waitMs <= 0) return;
+    const waitMs = this.#everyMs(mode) - (this.options.environment.now() - beganAtMs);
+    if (waitMs > 0) await this.#sleep(waitMs);
+  }
+
+  async #sleep(ms: number): Promise<void> {
     await new Promise<void>((resolve) => {
-      const cancel = environment.after(waitMs, resolve);
+      const cancel = this.options.environment.after(ms, resolve);
       this.#wake = () => {
         cancel();
         resolve();
