@@ -27,6 +27,7 @@ import (
 	"github.com/tcmanager/tcmanager/interceptors/ratelimit"
 	"github.com/tcmanager/tcmanager/service/fault"
 	"github.com/tcmanager/tcmanager/service/identity"
+	"github.com/tcmanager/tcmanager/service/limit"
 	"github.com/tcmanager/tcmanager/service/store"
 )
 
@@ -194,7 +195,7 @@ func TestTheServiceLearnsWhoCalls(t *testing.T) {
 
 func TestACallOverTheLimitIsToldWhenToComeBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, &fake{}, options{limits: ratelimit.Config{Calls: ratelimit.Rate{PerSecond: 1, Burst: 3}}})
+		r := start(t, &fake{}, options{limits: ratelimit.Config{Calls: limit.Rate{PerSecond: 1, Burst: 3}}})
 		for range 3 {
 			if _, err := getMe(as(t, "busy"), r); err != nil {
 				t.Fatal(err)
@@ -229,7 +230,7 @@ func TestACallOverTheLimitIsToldWhenToComeBack(t *testing.T) {
 
 func TestOpeningsOfStreamsCountAsCalls(t *testing.T) {
 	r := start(t, &fake{subscribe: func(grpc.BidiStreamingServer[pb.SubscribeRequest, pb.SubscribeResponse]) error { return nil }},
-		options{limits: ratelimit.Config{Calls: ratelimit.Rate{PerSecond: 0.001, Burst: 1}}})
+		options{limits: ratelimit.Config{Calls: limit.Rate{PerSecond: 0.001, Burst: 1}}})
 	open := func() error {
 		stream, err := pb.NewRealtimeServiceClient(r.conn).Subscribe(as(t, "u1"))
 		if err != nil {
@@ -247,7 +248,7 @@ func TestOpeningsOfStreamsCountAsCalls(t *testing.T) {
 }
 
 func TestPublicMethodsAreLimitedByPeer(t *testing.T) {
-	r := start(t, &fake{}, options{limits: ratelimit.Config{Calls: ratelimit.Rate{PerSecond: 0.001, Burst: 1}}})
+	r := start(t, &fake{}, options{limits: ratelimit.Config{Calls: limit.Rate{PerSecond: 0.001, Burst: 1}}})
 	c := pb.NewIdentityServiceClient(r.conn)
 	if _, err := c.GetServerInfo(t.Context(), &pb.GetServerInfoRequest{}); err != nil {
 		t.Fatal(err)
@@ -268,7 +269,7 @@ func TestMessagesOfAStreamAreLimitedToo(t *testing.T) {
 			n++
 		}
 	}}
-	r := start(t, f, options{limits: ratelimit.Config{Messages: ratelimit.Rate{PerSecond: 0.001, Burst: 5}}})
+	r := start(t, f, options{limits: ratelimit.Config{Messages: limit.Rate{PerSecond: 0.001, Burst: 5}}})
 	stream, err := pb.NewRealtimeServiceClient(r.conn).Subscribe(as(t, "u1"))
 	if err != nil {
 		t.Fatal(err)
@@ -449,7 +450,7 @@ func TestACallThatRanOutOfTimeSaysSo(t *testing.T) {
 }
 
 func TestTheOrderOfTheOnion(t *testing.T) {
-	r := start(t, &fake{}, options{limits: ratelimit.Config{Calls: ratelimit.Rate{PerSecond: 0.001, Burst: 2}}})
+	r := start(t, &fake{}, options{limits: ratelimit.Config{Calls: limit.Rate{PerSecond: 0.001, Burst: 2}}})
 	invalid := func(ctx context.Context) error {
 		_, err := pb.NewProjectServiceClient(r.conn).CreateProject(ctx, &pb.CreateProjectRequest{})
 		return err

@@ -39,6 +39,7 @@ var allowed = []struct {
 	{"service/page", []string{"service/fault"}},
 	{"service/text", []string{"service/fault"}},
 	{"service/wire", nil},
+	{"service/limit", nil},
 
 	// What is kept.
 	{"service/store", []string{"service/event"}},
@@ -62,14 +63,14 @@ var allowed = []struct {
 	{"service/router", []string{"service/event", "service/store"}},
 	{"service/presence", []string{"service/event", "service/router"}},
 	{"service/session", []string{
-		"service/access", "service/event", "service/fault", "service/identity", "service/presence",
-		"service/router", "service/rules", "service/store", "service/wire",
+		"service/access", "service/event", "service/fault", "service/identity", "service/limit", "service/once",
+		"service/presence", "service/router", "service/rules", "service/store", "service/wire",
 	}},
 
 	// The doors. One of them knows that a store can be closed: to a client that
 	// is "come back later".
 	{"interceptors/faults", []string{"interceptors/...", "service/identity", "service/fault", "service/rules", "service/store"}},
-	{"interceptors/...", []string{"interceptors/...", "service/identity", "service/fault", "service/rules"}},
+	{"interceptors/...", []string{"interceptors/...", "service/identity", "service/fault", "service/limit", "service/rules"}},
 
 	// What people start.
 	{"clients/web", nil},

@@ -28,6 +28,7 @@ import (
 	"github.com/tcmanager/tcmanager/interceptors/auth"
 	"github.com/tcmanager/tcmanager/interceptors/ratelimit"
 	"github.com/tcmanager/tcmanager/service/identity"
+	"github.com/tcmanager/tcmanager/service/limit"
 	"github.com/tcmanager/tcmanager/service/store"
 	"github.com/tcmanager/tcmanager/service/wire"
 )
@@ -202,8 +203,8 @@ func (s *server) newGRPC(r prometheus.Registerer) error {
 	chain, err := interceptors.Chain(interceptors.Config{
 		Log: s.log, Registerer: r, Authenticator: s.services.Authenticator,
 		Limits: ratelimit.Config{
-			Calls:    ratelimit.Rate{PerSecond: s.cfg.CallRate, Burst: s.cfg.CallBurst},
-			Messages: ratelimit.Rate{PerSecond: s.cfg.MessageRate, Burst: s.cfg.MessageBurst},
+			Calls:    limit.Rate{PerSecond: s.cfg.CallRate, Burst: s.cfg.CallBurst},
+			Messages: limit.Rate{PerSecond: s.cfg.MessageRate, Burst: s.cfg.MessageBurst},
 		},
 	})
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
 	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/config"
@@ -76,7 +77,10 @@ func newServices(ctx context.Context, c config.Config, d Deps) (*Services, error
 		Run: func(ctx context.Context) error {
 			defer here.Close()
 			defer nouns.runs.Close()
-			return nouns.runs.Run(ctx)
+			group, ctx := errgroup.WithContext(ctx)
+			group.Go(func() error { return nouns.runs.Run(ctx) })
+			group.Go(func() error { return sessions.Run(ctx) })
+			return group.Wait()
 		},
 		Drain: func(ctx context.Context) { drain(ctx, sessions, nouns.runs) },
 	}, nil

@@ -4,9 +4,9 @@
 // the peer's where there is no user (public methods). Each message of a stream
 // takes one from the bucket of its user and method, since a limit on openings
 // alone lets any number of messages through one stream. Without a token the
-// answer is RESOURCE_EXHAUSTED with a RetryInfo; a stream ends with it.
-//
-// The number of buckets is bounded.
+// answer is RESOURCE_EXHAUSTED with a RetryInfo; a stream ends with it, and the
+// client is asked to stay away for a while. This is the flood gate: the session
+// has limits of its own, by kind of frame, whose answers don't end it.
 package ratelimit
 
 import (
@@ -16,39 +16,32 @@ import (
 	"time"
 
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/ratelimit"
-	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/peer"
 
 	"github.com/tcmanager/tcmanager/service/fault"
 	"github.com/tcmanager/tcmanager/service/identity"
+	"github.com/tcmanager/tcmanager/service/limit"
 )
 
 // Reason is the reason of the fault that a client over its limit gets.
 const Reason = "RATE_LIMITED"
 
-// Rate is how often something may be done: PerSecond on average, and up to Burst
-// at once. A PerSecond of 0 means that there is no limit.
-type Rate struct {
-	PerSecond float64
-	Burst     int
-}
-
 // Config are the limits.
 type Config struct {
-	Calls    Rate // calls and openings of streams, of a user or of a peer without one
-	Messages Rate // messages a client sends in streams, of a user to a method
+	Calls    limit.Rate // calls and openings of streams, of a user or of a peer without one
+	Messages limit.Rate // messages a client sends in streams, of a user to a method
 }
 
 // Limiter holds the buckets of one server.
 type Limiter struct {
-	calls    *buckets
-	messages *buckets
+	calls    *limit.Buckets
+	messages *limit.Buckets
 }
 
 // New returns a limiter with full buckets.
 func New(c Config) *Limiter {
-	return &Limiter{calls: newBuckets(c.Calls), messages: newBuckets(c.Messages)}
+	return &Limiter{calls: limit.New(c.Calls), messages: limit.New(c.Messages)}
 }
 
 // verdict carries the fault past go-grpc-middleware's interceptor, which keeps
@@ -59,7 +52,7 @@ type verdictKey struct{}
 
 // Limit takes a token for a call; it implements ratelimit.Limiter.
 func (l *Limiter) Limit(ctx context.Context) error {
-	wait := take(l.calls.get(who(ctx)))
+	wait := l.calls.Of(who(ctx)).Take()
 	if wait == 0 {
 		return nil
 	}
@@ -89,7 +82,7 @@ func (l *Limiter) Stream() grpc.StreamServerInterceptor {
 	return func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 		v := &verdict{}
 		// Looked up once: a message costs no more than its token.
-		tokens := l.messages.get(who(ss.Context()) + " " + info.FullMethod)
+		tokens := l.messages.Of(who(ss.Context()) + " " + info.FullMethod)
 		limited := &stream{ServerStream: ss, ctx: context.WithValue(ss.Context(), verdictKey{}, v), tokens: tokens}
 		err := limit(srv, limited, info, handler)
 		if v.refused != nil {
@@ -102,7 +95,7 @@ func (l *Limiter) Stream() grpc.StreamServerInterceptor {
 type stream struct {
 	grpc.ServerStream
 	ctx    context.Context
-	tokens *rate.Limiter // nil for no limit
+	tokens *limit.Bucket // nil for no limit
 }
 
 func (s *stream) Context() context.Context { return s.ctx }
@@ -111,11 +104,15 @@ func (s *stream) RecvMsg(m any) error {
 	if err := s.ServerStream.RecvMsg(m); err != nil {
 		return err
 	}
-	if wait := take(s.tokens); wait > 0 {
-		return exceeded(wait, "messages")
+	if wait := s.tokens.Take(); wait > 0 {
+		return exceeded(max(wait, floodPause), "messages")
 	}
 	return nil
 }
+
+// floodPause is how long a client stays away whose stream was ended: if it could
+// come back at once it would be no better off for keeping to the limit.
+const floodPause = 5 * time.Second
 
 func exceeded(wait time.Duration, what string) *fault.Error {
 	return fault.New(fault.Exhausted, Reason, "too many %s; try again in %s", what, wait.Round(time.Millisecond)).After(wait)

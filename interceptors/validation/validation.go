@@ -1,8 +1,8 @@
 // Package validation refuses messages that break the rules in the .proto files,
 // before any service sees them.
 //
-// Two streams are left out: a bad frame of Subscribe or PublishResults must be
-// answered by itself and must not end the stream, so the session and the
+// Some streams are left out: a bad frame of Subscribe, Watch or PublishResults
+// must be answered by itself and must not end the stream, so the session and the
 // publisher check their frames, by package rules too.
 package validation
 
@@ -21,6 +21,7 @@ import (
 // checkedFrameByFrame are the streams that check their messages themselves.
 var checkedFrameByFrame = map[string]bool{
 	pb.RealtimeService_Subscribe_FullMethodName:       true,
+	pb.RealtimeService_Watch_FullMethodName:           true,
 	pb.ExecutionService_PublishResults_FullMethodName: true,
 }
 

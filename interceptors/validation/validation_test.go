@@ -31,6 +31,7 @@ func TestStreamsAreCheckedUnlessTheyCheckTheirFrames(t *testing.T) {
 	for method, want := range map[string]codes.Code{
 		"/tcmanager.v1.SomeService/SomeStream":            codes.InvalidArgument,
 		pb.RealtimeService_Subscribe_FullMethodName:       codes.OK,
+		pb.RealtimeService_Watch_FullMethodName:           codes.OK,
 		pb.ExecutionService_PublishResults_FullMethodName: codes.OK,
 	} {
 		err := Stream()(nil, oneMessage{}, &grpc.StreamServerInfo{FullMethod: method, IsClientStream: true}, func(_ any, ss grpc.ServerStream) error {

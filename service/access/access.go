@@ -20,6 +20,7 @@ const (
 	Publish       Action = "publish"        // start runs, report results, finish runs
 	WriteCases    Action = "write cases"    // make and edit test cases
 	Comment       Action = "comment"        // add comments
+	Signal        Action = "signal"         // show others what one is doing: focus and typing
 	Notify        Action = "notify"         // notify members
 	ManageMembers Action = "manage members" // add, change and remove members that are not owners
 	ManageOwners  Action = "manage owners"  // make owners, and change or remove them
@@ -27,9 +28,9 @@ const (
 
 // table says which roles may do what. A role or an action that is missing may not.
 var table = map[pb.Role]map[Action]bool{
-	pb.Role_ROLE_OWNER:   {Read: true, Publish: true, WriteCases: true, Comment: true, Notify: true, ManageMembers: true, ManageOwners: true},
-	pb.Role_ROLE_MANAGER: {Read: true, Publish: true, WriteCases: true, Comment: true, Notify: true, ManageMembers: true},
-	pb.Role_ROLE_TESTER:  {Read: true, Publish: true, WriteCases: true, Comment: true, Notify: true},
+	pb.Role_ROLE_OWNER:   {Read: true, Publish: true, WriteCases: true, Comment: true, Signal: true, Notify: true, ManageMembers: true, ManageOwners: true},
+	pb.Role_ROLE_MANAGER: {Read: true, Publish: true, WriteCases: true, Comment: true, Signal: true, Notify: true, ManageMembers: true},
+	pb.Role_ROLE_TESTER:  {Read: true, Publish: true, WriteCases: true, Comment: true, Signal: true, Notify: true},
 	pb.Role_ROLE_VIEWER:  {Read: true},
 	pb.Role_ROLE_BOT:     {Read: true, Publish: true, Notify: true},
 }

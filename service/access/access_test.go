@@ -20,13 +20,14 @@ read            yes      yes      yes      yes      yes      -
 publish         yes      yes      yes      -        yes      -
 write cases     yes      yes      yes      -        -        -
 comment         yes      yes      yes      -        -        -
+signal          yes      yes      yes      -        -        -
 notify          yes      yes      yes      -        yes      -
 manage members  yes      yes      -        -        -        -
 manage owners   yes      -        -        -        -        -
 `
 
 var actions = []access.Action{
-	access.Read, access.Publish, access.WriteCases, access.Comment,
+	access.Read, access.Publish, access.WriteCases, access.Comment, access.Signal,
 	access.Notify, access.ManageMembers, access.ManageOwners,
 }
 

@@ -413,7 +413,7 @@ func TestARoomIsItsUsersOwnAndShowsWhatIsUnread(t *testing.T) {
 	s.View(func(r store.Reader) error {
 		for _, user := range scene.Users {
 			name := event.UserRoom(scene.Viewer)
-			got, err := room.Enter(r, user, name)
+			got, err := room.Enter(r, user, name, access.Read)
 			joined := &pb.Joined{}
 			snapshot := room.Snapshot(r, user, name, joined)
 			if user != scene.Viewer {
@@ -427,7 +427,7 @@ func TestARoomIsItsUsersOwnAndShowsWhatIsUnread(t *testing.T) {
 			}
 		}
 		for _, name := range []event.Room{"user:nobody", "user:"} {
-			if _, err := room.Enter(r, "", name); fault.Of(err) != access.ErrDenied {
+			if _, err := room.Enter(r, "", name, access.Read); fault.Of(err) != access.ErrDenied {
 				t.Errorf("nobody enters %q: %v", name, err)
 			}
 		}

@@ -11,9 +11,9 @@ import (
 type Room struct{}
 
 // Enter returns the room if it is the user's own, and access.ErrDenied for
-// anybody else's, there or not.
-func (Room) Enter(_ store.Reader, userID string, room event.Room) (event.Room, error) {
-	if userID == "" || room != event.UserRoom(userID) {
+// anybody else's, there or not. In it there is nothing to do but to hear.
+func (Room) Enter(_ store.Reader, userID string, room event.Room, action access.Action) (event.Room, error) {
+	if userID == "" || room != event.UserRoom(userID) || action != access.Read {
 		return "", access.ErrDenied
 	}
 	return room, nil
@@ -21,7 +21,7 @@ func (Room) Enter(_ store.Reader, userID string, room event.Room) (event.Room, e
 
 // Snapshot sets j.Snapshot to how much the user has not read.
 func (o Room) Snapshot(r store.Reader, userID string, room event.Room, j *pb.Joined) error {
-	if _, err := o.Enter(r, userID, room); err != nil {
+	if _, err := o.Enter(r, userID, room, access.Read); err != nil {
 		return err
 	}
 	n, err := unread(r, userID)

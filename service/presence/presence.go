@@ -1,8 +1,11 @@
 // Package presence knows who is in which room, and what they are doing there.
 //
-// A user is in a room as long as one of the user's sessions is. A session whose
-// connection broke keeps its place for a grace time, so that a reload or a short
-// break is no leave and join. Typing ends by itself.
+// A user is in a room as long as one of the user's sessions is, and as present
+// as the most present of them: online, idle (nobody touches the machine),
+// reconnecting. A session whose connection broke keeps its place for a grace
+// time, so that a reload or a short break is no leave and join. One that is
+// between two connections by design rests: for the grace time nobody sees a
+// difference. Typing ends by itself.
 //
 // # Concurrency
 //
@@ -54,7 +57,9 @@ type user struct {
 
 // session is one session of a user in a room.
 type session struct {
-	lost  *time.Timer // set while the connection is broken
+	lost  *time.Timer // set while there is no connection
+	rests bool        // there is none by design: the session counts as present
+	idle  bool        // the user is not at the machine
 	field string      // the field the session is in; empty for none
 	state pb.ActivityState
 	quiet *time.Timer // set while typing
@@ -91,8 +96,9 @@ func (s *session) stop() {
 	}
 }
 
-// Enter brings a session into a room, or back into it.
-func (h *Hub) Enter(room event.Room, ref *pb.UserRef, sessionID string) {
+// Enter brings a session into a room, or back into it. Idle says that its user is
+// not at the machine.
+func (h *Hub) Enter(room event.Room, ref *pb.UserRef, sessionID string, idle bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
@@ -108,14 +114,29 @@ func (h *Hub) Enter(room event.Room, ref *pb.UserRef, sessionID string) {
 		u = &user{ref: ref, since: time.Now(), sessions: map[string]*session{}}
 		users[ref.Id] = u
 	}
-	if s := u.sessions[sessionID]; s != nil {
-		if s.lost != nil {
-			s.lost.Stop()
-			s.lost = nil
-		}
-	} else {
-		u.sessions[sessionID] = &session{}
+	s := u.sessions[sessionID]
+	if s == nil {
+		s = &session{}
+		u.sessions[sessionID] = s
 	}
+	if s.lost != nil {
+		s.lost.Stop()
+		s.lost = nil
+	}
+	s.rests, s.idle = false, idle
+	h.refreshLocked(room, u)
+}
+
+// SetIdle says whether a session's user is at the machine. A session that is not
+// in the room is left alone.
+func (h *Hub) SetIdle(room event.Room, userID, sessionID string, idle bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	u, s := h.findLocked(room, userID, sessionID)
+	if s == nil {
+		return
+	}
+	s.idle = idle
 	h.refreshLocked(room, u)
 }
 
@@ -136,6 +157,23 @@ func (h *Hub) Lose(room event.Room, userID, sessionID string) {
 		return
 	}
 	h.settleLocked(room, u, sessionID, s)
+	h.expectLocked(room, userID, sessionID, s)
+	h.refreshLocked(room, u)
+}
+
+// Rest says that a session has no connection for a moment, by design: it keeps
+// its place, and what it does there, for the grace time, and nobody is told.
+func (h *Hub) Rest(room event.Room, userID, sessionID string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, s := h.findLocked(room, userID, sessionID); s != nil && s.lost == nil {
+		s.rests = true
+		h.expectLocked(room, userID, sessionID, s)
+	}
+}
+
+// expectLocked takes a session out of the room if it isn't back after the grace time.
+func (h *Hub) expectLocked(room event.Room, userID, sessionID string, s *session) {
 	var timer *time.Timer
 	timer = time.AfterFunc(h.opts.Grace, func() {
 		h.mu.Lock()
@@ -146,7 +184,6 @@ func (h *Hub) Lose(room event.Room, userID, sessionID string) {
 		}
 	})
 	s.lost = timer
-	h.refreshLocked(room, u)
 }
 
 func (h *Hub) leaveLocked(room event.Room, userID, sessionID string) {
@@ -198,12 +235,17 @@ func (u *user) stateOf() pb.PresenceState {
 	if len(u.sessions) == 0 {
 		return pb.PresenceState_PRESENCE_STATE_OFFLINE
 	}
+	state := pb.PresenceState_PRESENCE_STATE_RECONNECTING
 	for _, s := range u.sessions {
-		if s.lost == nil {
+		if s.lost != nil && !s.rests {
+			continue
+		}
+		if !s.idle {
 			return pb.PresenceState_PRESENCE_STATE_ONLINE
 		}
+		state = pb.PresenceState_PRESENCE_STATE_IDLE
 	}
-	return pb.PresenceState_PRESENCE_STATE_RECONNECTING
+	return state
 }
 
 func (u *user) proto() *pb.Presence {
@@ -243,6 +285,15 @@ func (h *Hub) Update(room event.Room, userID, sessionID, field string, state pb.
 	}
 	h.setLocked(room, u, sessionID, s, field, state)
 	return true
+}
+
+// Settle takes a session out of the field it is in, if any.
+func (h *Hub) Settle(room event.Room, userID, sessionID string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if u, s := h.findLocked(room, userID, sessionID); s != nil {
+		h.settleLocked(room, u, sessionID, s)
+	}
 }
 
 // settleLocked takes a session out of the field it is in.

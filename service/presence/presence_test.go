@@ -63,8 +63,8 @@ func inBubble(t *testing.T, fn func(*testing.T, *Hub, *log)) {
 
 func TestAUserIsThereWhileOneOfTheUsersTabsIs(t *testing.T) {
 	inBubble(t, func(t *testing.T, h *Hub, l *log) {
-		h.Enter(room, anna, "tab1")
-		h.Enter(room, anna, "tab2")
+		h.Enter(room, anna, "tab1", false)
+		h.Enter(room, anna, "tab2", false)
 		h.Leave(room, anna.Id, "tab1")
 		l.want("anna ONLINE 1", "anna ONLINE 2", "anna ONLINE 1")
 		h.Leave(room, anna.Id, "tab2")
@@ -77,20 +77,72 @@ func TestAUserIsThereWhileOneOfTheUsersTabsIs(t *testing.T) {
 
 func TestAReloadIsNoLeaveAndJoin(t *testing.T) {
 	inBubble(t, func(t *testing.T, h *Hub, l *log) {
-		h.Enter(room, anna, "tab1")
+		h.Enter(room, anna, "tab1", false)
 		l.want("anna ONLINE 1")
 		h.Lose(room, anna.Id, "tab1")
 		time.Sleep(4 * time.Second)
-		h.Enter(room, anna, "tab1")
+		h.Enter(room, anna, "tab1", false)
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		l.want("anna RECONNECTING 1", "anna ONLINE 1")
 	})
 }
 
+func TestAUserIsAsPresentAsTheMostPresentTab(t *testing.T) {
+	inBubble(t, func(t *testing.T, h *Hub, l *log) {
+		h.Enter(room, anna, "tab1", false)
+		h.SetIdle(room, anna.Id, "tab1", true)
+		h.SetIdle(room, anna.Id, "tab1", true)
+		l.want("anna ONLINE 1", "anna IDLE 1")
+		h.Enter(room, anna, "tab2", true)
+		l.want("anna IDLE 2")
+		h.SetIdle(room, anna.Id, "tab2", false)
+		h.Lose(room, anna.Id, "tab2")
+		l.want("anna ONLINE 2", "anna IDLE 2")
+		h.Lose(room, anna.Id, "tab1")
+		l.want("anna RECONNECTING 2")
+		h.SetIdle(room, anna.Id, "nobody", true)
+		h.SetIdle("testcase:2", anna.Id, "tab1", true)
+		l.want()
+	})
+}
+
+func TestASessionThatRestsLooksAsItWasUntilTheGraceTimeIsOver(t *testing.T) {
+	inBubble(t, func(t *testing.T, h *Hub, l *log) {
+		h.Enter(room, anna, "tab1", false)
+		h.Update(room, anna.Id, "tab1", "title", pb.ActivityState_ACTIVITY_STATE_FOCUSED)
+		l.want("anna ONLINE 1", "anna FOCUSED title")
+		for range 3 {
+			h.Rest(room, anna.Id, "tab1")
+			time.Sleep(4 * time.Second)
+			h.Enter(room, anna, "tab1", false)
+		}
+		l.want()
+		h.Rest(room, anna.Id, "tab1")
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		l.want("anna LEFT title", "anna OFFLINE 0")
+		h.Rest(room, anna.Id, "tab1")
+		l.want()
+	})
+}
+
+func TestWhoMayNoLongerWriteIsTakenOutOfTheField(t *testing.T) {
+	inBubble(t, func(t *testing.T, h *Hub, l *log) {
+		h.Enter(room, anna, "tab1", false)
+		h.Update(room, anna.Id, "tab1", "title", pb.ActivityState_ACTIVITY_STATE_TYPING)
+		h.Settle(room, anna.Id, "tab1")
+		h.Settle(room, anna.Id, "tab1")
+		h.Settle(room, "nobody", "tab1")
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		l.want("anna ONLINE 1", "anna TYPING title", "anna LEFT title")
+	})
+}
+
 func TestALostSessionIsGoneAfterTheGraceTime(t *testing.T) {
 	inBubble(t, func(t *testing.T, h *Hub, l *log) {
-		h.Enter(room, anna, "tab1")
+		h.Enter(room, anna, "tab1", false)
 		h.Lose(room, anna.Id, "tab1")
 		time.Sleep(5*time.Second - 1)
 		l.want("anna ONLINE 1", "anna RECONNECTING 1")
@@ -102,7 +154,7 @@ func TestALostSessionIsGoneAfterTheGraceTime(t *testing.T) {
 
 func TestTypingEndsByItselfAndIsProlongedByMore(t *testing.T) {
 	inBubble(t, func(t *testing.T, h *Hub, l *log) {
-		h.Enter(room, anna, "tab1")
+		h.Enter(room, anna, "tab1", false)
 		l.want("anna ONLINE 1")
 		h.Update(room, anna.Id, "tab1", "title", pb.ActivityState_ACTIVITY_STATE_TYPING)
 		time.Sleep(4 * time.Second)
@@ -117,7 +169,7 @@ func TestTypingEndsByItselfAndIsProlongedByMore(t *testing.T) {
 
 func TestASessionIsInOneFieldAndLeavesItWithTheRoom(t *testing.T) {
 	inBubble(t, func(t *testing.T, h *Hub, l *log) {
-		h.Enter(room, anna, "tab1")
+		h.Enter(room, anna, "tab1", false)
 		h.Update(room, anna.Id, "tab1", "title", pb.ActivityState_ACTIVITY_STATE_FOCUSED)
 		h.Update(room, anna.Id, "tab1", "description", pb.ActivityState_ACTIVITY_STATE_TYPING)
 		if _, doing := h.Room(room); len(doing) != 1 || doing[0].Field != "description" || doing[0].ExpiresIn.AsDuration() != 5*time.Second {
@@ -132,7 +184,7 @@ func TestASessionIsInOneFieldAndLeavesItWithTheRoom(t *testing.T) {
 
 func TestWhoIsNotInTheRoomCanNotActInIt(t *testing.T) {
 	inBubble(t, func(t *testing.T, h *Hub, l *log) {
-		h.Enter(room, anna, "tab1")
+		h.Enter(room, anna, "tab1", false)
 		l.want("anna ONLINE 1")
 		if h.Update(room, "mallory", "tab1", "title", pb.ActivityState_ACTIVITY_STATE_TYPING) {
 			t.Error("an outsider was taken for a member of the room")

@@ -366,7 +366,7 @@ func TestARoomIsEnteredByKeyOrIDByMembersOnly(t *testing.T) {
 	s.View(func(r store.Reader) error {
 		for _, name := range []event.Room{"project:" + scene.Key, "project:" + scene.ProjectID} {
 			for _, user := range scene.Users {
-				got, err := room.Enter(r, user, name)
+				got, err := room.Enter(r, user, name, access.Read)
 				if user == scene.Stranger {
 					if fault.Of(err) != access.ErrDenied {
 						t.Errorf("a stranger enters %s: %q, %v", name, got, err)
@@ -376,7 +376,7 @@ func TestARoomIsEnteredByKeyOrIDByMembersOnly(t *testing.T) {
 				}
 			}
 		}
-		if _, err := room.Enter(r, scene.Owner, "project:nowhere"); fault.Of(err) != access.ErrDenied {
+		if _, err := room.Enter(r, scene.Owner, "project:nowhere", access.Read); fault.Of(err) != access.ErrDenied {
 			t.Errorf("an unknown room: got %v, want ErrDenied", err)
 		}
 		return nil

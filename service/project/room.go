@@ -19,11 +19,11 @@ type Room struct{ runURL func(runID string) string }
 // NewRoom makes a Room. The function returns the address of a run's page.
 func NewRoom(runURL func(runID string) string) Room { return Room{runURL: runURL} }
 
-// Enter checks that a user may hear a project's room and returns the room's
-// canonical name: a client may name the project by its key. It returns
+// Enter checks that a user may do something in a project's room and returns the
+// room's canonical name: a client may name the project by its key. It returns
 // access.ErrDenied also for a project that doesn't exist.
-func (Room) Enter(r store.Reader, userID string, room event.Room) (event.Room, error) {
-	p, err := access.Project(r, userID, room.ID(), access.Read)
+func (Room) Enter(r store.Reader, userID string, room event.Room, action access.Action) (event.Room, error) {
+	p, err := access.Project(r, userID, room.ID(), action)
 	if err != nil {
 		return "", err
 	}

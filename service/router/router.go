@@ -11,6 +11,7 @@
 package router
 
 import (
+	"maps"
 	"slices"
 	"sync"
 
@@ -19,14 +20,18 @@ import (
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
 )
 
-// Batch is a piece of one room's events, all of one delivery class. It is shared
-// by all subscribers and never changed.
+// Batch is a piece of one room's events, all of one delivery class, or a
+// bookmark. It is shared by all subscribers and never changed.
 type Batch struct {
 	Room   event.Room
 	Class  pb.DeliveryClass
-	Events []event.Event // in order; not empty
-	Wire   []byte        // the events' Wire, joined
+	Events []event.Event  // in order; empty for a bookmark
+	At     event.Position // of a bookmark: where the room's log is
+	Wire   []byte         // the events' Wire, joined; of a bookmark, the frame that tells of it
 }
+
+// IsBookmark reports whether the batch tells where the room is and nothing else.
+func (b Batch) IsBookmark() bool { return len(b.Events) == 0 }
 
 // First is the offset of the first event; 0 unless the class is DURABLE.
 func (b Batch) First() uint64 { return b.Events[0].Position.Offset }
@@ -117,6 +122,24 @@ func join(events []event.Event) []byte {
 		b = append(b, ev.Wire...)
 	}
 	return b
+}
+
+// Bookmark tells the subscribers of a room where its log is. They may be behind
+// that, for a batch may be on its way, or lost.
+func (r *Router) Bookmark(room event.Room, at event.Position, frame []byte) {
+	r.mu.RLock()
+	subs := r.rooms[room]
+	r.mu.RUnlock()
+	for _, sub := range subs {
+		sub.Offer(Batch{Room: room, At: at, Wire: frame})
+	}
+}
+
+// Names returns the rooms that have subscribers, in no order.
+func (r *Router) Names() []event.Room {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return slices.Collect(maps.Keys(r.rooms))
 }
 
 // Audience returns how many subscribers a room has.

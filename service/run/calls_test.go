@@ -172,7 +172,7 @@ func TestWhoMayDoWhatWithRuns(t *testing.T) {
 					return err
 				}
 				return st.Store.View(ctx, func(r store.Reader) error {
-					_, err := Room{st.runs}.Enter(r, caller.User.Id, event.RunRoom(run))
+					_, err := Room{st.runs}.Enter(r, caller.User.Id, event.RunRoom(run), access.Read)
 					if err != nil {
 						return err
 					}

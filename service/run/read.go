@@ -50,6 +50,11 @@ func (s *Service) view(ctx context.Context, runID string, fn func(store.Reader, 
 
 // readable returns a run that a user may read.
 func (s *Service) readable(r store.Reader, userID, runID string) (*pb.Run, error) {
+	return s.runFor(r, userID, runID, access.Read)
+}
+
+// runFor returns a run that a user may do something to.
+func (s *Service) runFor(r store.Reader, userID, runID string, action access.Action) (*pb.Run, error) {
 	run, err := r.Run(runID)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, access.ErrDenied
@@ -57,7 +62,7 @@ func (s *Service) readable(r store.Reader, userID, runID string) (*pb.Run, error
 	if err != nil {
 		return nil, fmt.Errorf("read run %s: %w", runID, err)
 	}
-	if err := access.Check(r, userID, run.ProjectId, access.Read); err != nil {
+	if err := access.Check(r, userID, run.ProjectId, action); err != nil {
 		return nil, err
 	}
 	return s.withURL(run), nil
@@ -215,9 +220,10 @@ func (s *Service) ReadOutput(ctx context.Context, req *pb.ReadOutputRequest) (*p
 // Room is the source of testrun: rooms.
 type Room struct{ *Service }
 
-// Enter lets in who may read the run's project.
-func (m Room) Enter(r store.Reader, userID string, room event.Room) (event.Room, error) {
-	_, err := m.readable(r, userID, room.ID())
+// Enter checks that a user may do something in a run's room. It returns
+// access.ErrDenied also for a run that doesn't exist.
+func (m Room) Enter(r store.Reader, userID string, room event.Room, action access.Action) (event.Room, error) {
+	_, err := m.runFor(r, userID, room.ID(), action)
 	return room, err
 }
 

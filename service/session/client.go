@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -15,6 +16,8 @@ import (
 	"github.com/tcmanager/tcmanager/service/event"
 	"github.com/tcmanager/tcmanager/service/fault"
 	"github.com/tcmanager/tcmanager/service/identity"
+	"github.com/tcmanager/tcmanager/service/limit"
+	"github.com/tcmanager/tcmanager/service/once"
 	"github.com/tcmanager/tcmanager/service/router"
 	"github.com/tcmanager/tcmanager/service/store"
 )
@@ -25,9 +28,17 @@ type Session struct {
 	stream Stream
 	end    context.CancelCauseFunc // ends the stream with a reason
 	out    *outbox
-	id     string // set once, by add
+	id     string       // set once, by add
+	watch  *watchStream // the stream, if it is a Watch; else nil
 
-	heard   chan struct{} // holds a token if something was received
+	buckets  map[string]*limit.Bucket // by kind of frame; the receiver's
+	refusals *limit.Bucket            // likewise
+
+	sent int64        // frames, but the last; the sender's
+	told atomic.Int64 // frames that say no more than that the client is up to date
+
+	heardAt atomic.Int64 // when something was received last, in nanoseconds since 1970
+
 	check   chan struct{} // holds a token if rights may have changed
 	runs    chan struct{} // holds a token if a run of a followed project started or ended
 	renewed chan struct{} // holds a token if the caller's token was refreshed
@@ -35,8 +46,10 @@ type Session struct {
 	mu       sync.Mutex // guards the rest
 	caller   identity.Caller
 	rooms    map[event.Room]*membership
+	idle     bool // the user is not at the machine
 	closed   bool
-	draining bool
+	handling bool          // a request is being carried out
+	draining time.Duration // how long the client is to stay away; 0 while the server stays
 }
 
 func (s *Session) userID() string { return s.who().User.Id }
@@ -54,12 +67,25 @@ func (s *Session) Offer(b router.Batch) {
 	}
 }
 
-// drain makes the sender return once all that waits now is sent.
-func (s *Session) drain() {
+// drain makes the sender return once the request in hand is answered and all
+// that waits is sent. The client is asked to stay away for a while.
+func (s *Session) drain(away time.Duration) {
 	s.mu.Lock()
-	s.draining = true
+	s.draining = away
 	s.mu.Unlock()
 	s.out.signal()
+}
+
+// setHandling says whether a request is being carried out, and lets a sender that
+// waits for its end look again.
+func (s *Session) setHandling(now bool) {
+	s.mu.Lock()
+	s.handling = now
+	waits := !now && s.draining > 0
+	s.mu.Unlock()
+	if waits {
+		s.out.signal()
+	}
 }
 
 // receive reads requests until the stream ends, and says on hello whether the
@@ -88,8 +114,10 @@ func (s *Session) receive(ctx context.Context, hello chan<- error) {
 			s.end(streamEnd(err))
 			return
 		}
-		poke(s.heard)
+		s.heardAt.Store(time.Now().UnixNano())
+		s.setHandling(true)
 		s.handle(ctx, req)
+		s.setHandling(false)
 		if ctx.Err() != nil {
 			return
 		}
@@ -105,8 +133,11 @@ func streamEnd(err error) error {
 	return err
 }
 
-// errLeft says that the client closed its side, which is a good end.
-var errLeft = errors.New("the client left")
+// Good ends.
+var (
+	errLeft     = errors.New("the client left") // it closed its side
+	errExpected = errors.New("the client is expected back")
+)
 
 // greet opens the session.
 func (s *Session) greet(req *pb.SubscribeRequest) error {
@@ -133,8 +164,9 @@ func (s *Session) greet(req *pb.SubscribeRequest) error {
 		HeartbeatInterval: durationpb.New(cfg.HeartbeatInterval),
 		HeartbeatTimeout:  durationpb.New(cfg.HeartbeatTimeout),
 		MaxRooms:          uint32(cfg.MaxRooms), MaxRequestBytes: uint32(cfg.MaxRequestBytes),
-		ServerVersion: cfg.Version, ServerTime: timestamppb.Now(),
+		ServerVersion: cfg.Version, ServerTime: timestamppb.Now(), RequestWindow: durationpb.New(once.Window),
 	}}})
+	s.told.Add(1)
 	return nil
 }
 
@@ -151,12 +183,15 @@ func (s *Session) fail(to uint64, err error) {
 		err = errDraining
 	case fault.Of(err) == nil:
 		s.srv.cfg.Logger.Error("a request of a session failed", "session", s.id, "user", s.userID(), "error", err)
+	case fault.Of(err).Kind == fault.Denied:
+		s.srv.cfg.Logger.Info("session denied", "session", s.id, "user", s.userID())
 	}
 	s.reply(to, &pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Error{Error: fault.Proto(err)}})
 }
 
-// close leaves all rooms. A connection that broke keeps its place for a while.
-func (s *Session) close() {
+// close leaves all rooms. A connection that broke keeps its place for a while, and
+// so does one of a client that is expected back.
+func (s *Session) close(expected bool) {
 	s.mu.Lock()
 	s.closed = true
 	rooms := s.rooms
@@ -166,7 +201,7 @@ func (s *Session) close() {
 		s.out.leave(room)
 	}
 	s.mu.Unlock()
-	s.srv.remove(s, rooms)
+	s.srv.remove(s, rooms, expected)
 }
 
 // always is ready.
@@ -176,8 +211,10 @@ var always = func() chan struct{} { c := make(chan struct{}); close(c); return c
 // everything else between two frames, so that a busy room or a long log doesn't
 // put off the loss of a right or the end of a token.
 func (s *Session) send(ctx context.Context) error {
-	silence := time.NewTimer(s.srv.cfg.HeartbeatTimeout)
+	silence := time.NewTimer(s.lease())
 	defer silence.Stop()
+	pulse, stopPulse := s.pulse()
+	defer stopPulse()
 	stall := time.AfterFunc(s.srv.cfg.HeartbeatTimeout, func() { s.end(errStalled) })
 	stall.Stop() // it runs only while something is being sent
 	expiry := newExpiry(s.who().ExpiresAt)
@@ -190,13 +227,19 @@ func (s *Session) send(ctx context.Context) error {
 		next := s.out.wake
 		if more {
 			next = always
+		} else if s.isPolled(ctx) {
+			return errExpected
 		}
 		select {
 		case <-next:
-		case <-s.heard:
-			silence.Reset(s.srv.cfg.HeartbeatTimeout)
 		case <-silence.C:
-			return errSilent
+			left := s.leaseLeft()
+			if left <= 0 {
+				return s.leaseOver()
+			}
+			silence.Reset(left)
+		case <-pulse:
+			s.out.post(pong())
 		case <-s.renewed:
 			expiry.stop()
 			expiry = newExpiry(s.who().ExpiresAt)
@@ -234,27 +277,66 @@ func (s *Session) sendNext(ctx context.Context, stall *time.Timer) (more bool, e
 		}
 	}
 	if frame == nil {
-		if !more && s.isDraining() {
-			return false, errDraining
+		if away := s.mayGo(); !more && away > 0 {
+			return false, s.farewell(away, stall)
 		}
 		return more, nil
 	}
+	s.sent++
+	return true, s.sendFrame(frame, stall)
+}
+
+func (s *Session) sendFrame(frame []byte, stall *time.Timer) error {
 	stall.Reset(s.srv.cfg.HeartbeatTimeout)
-	err = s.stream.Send(frame)
-	stall.Stop()
-	return true, err
+	defer stall.Stop()
+	return s.stream.Send(frame)
+}
+
+// isPolled reports whether the client was told all that it polled for.
+func (s *Session) isPolled(ctx context.Context) bool {
+	if s.watch == nil || !s.watch.polls(s.sent > s.told.Load()) {
+		return false
+	}
+	select {
+	case <-s.runs: // the rooms of a followed project come first
+		s.follow(ctx)
+		s.out.signal()
+		return false
+	default:
+		return true
+	}
+}
+
+// mayGo returns how long the client is to stay away, once the server drains and
+// nothing is in hand; 0 otherwise.
+func (s *Session) mayGo() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.handling {
+		return 0
+	}
+	return s.draining
+}
+
+// farewell tells the client where it is and when to come back. It is the last
+// frame: all that it speaks of was sent.
+func (s *Session) farewell(away time.Duration, stall *time.Timer) error {
+	frame, err := encode(&pb.SubscribeResponse{Frame: &pb.SubscribeResponse_GoingAway{GoingAway: &pb.GoingAway{
+		ReconnectAfter: durationpb.New(away), Reason: "the server is stopping", Cursors: s.out.cursors(),
+	}}})
+	if err == nil {
+		err = s.sendFrame(frame, stall)
+	}
+	if err != nil {
+		return err
+	}
+	return errDraining.After(away)
 }
 
 func (s *Session) isClosed() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.closed
-}
-
-func (s *Session) isDraining() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.draining
 }
 
 // expiry tells when a token is about to end and when it did.

@@ -47,7 +47,7 @@ func (s *Session) join(ctx context.Context, to uint64, req *pb.JoinRoom) error {
 	}
 	var room event.Room
 	if err := s.srv.deps.Store.View(ctx, func(r store.Reader) error {
-		room, err = source.Enter(r, s.userID(), named)
+		room, err = source.Enter(r, s.userID(), named, access.Read)
 		return err
 	}); err != nil {
 		return err
@@ -90,8 +90,8 @@ func (s *Session) enter(room event.Room, m *membership) error {
 	s.rooms[room] = m
 	// Presence before the snapshot: whoever comes in between is told by an event.
 	// And under the lock: close would else miss a session that enters after it.
-	if !m.followed {
-		s.srv.deps.Presence.Enter(room, s.caller.Ref(), s.id)
+	if !m.followed && !s.srv.cfg.RealtimeOff {
+		s.srv.deps.Presence.Enter(room, s.caller.Ref(), s.id, s.idle)
 	}
 	if old != nil && old.follow {
 		poke(s.runs)
@@ -104,12 +104,11 @@ func (s *Session) enter(room event.Room, m *membership) error {
 func (s *Session) begin(ctx context.Context, to uint64, room event.Room, m *membership, asked *pb.Position, before ...*pb.SubscribeResponse) error {
 	source := s.srv.deps.Rooms[room.Kind()]
 	joined := &pb.Joined{Room: string(room)}
-	var from uint64
-	var newest event.Position
+	var from, newest event.Position
 	var newestRun uint32
 	reset := ""
 	err := s.srv.deps.Store.View(ctx, func(r store.Reader) error {
-		if _, err := source.Enter(r, s.userID(), room); err != nil {
+		if _, err := source.Enter(r, s.userID(), room, access.Read); err != nil {
 			return err
 		}
 		if m.follow {
@@ -127,16 +126,16 @@ func (s *Session) begin(ctx context.Context, to uint64, room event.Room, m *memb
 			asked = head.Trim.Proto() // the place before the first event
 		}
 		if asked != nil {
-			if reset, err = whyNot(r, room, head, event.PositionOf(asked)); err != nil {
+			if reset, err = s.srv.whyNot(r, room, head, event.PositionOf(asked)); err != nil {
 				return err
 			}
 		}
 		if asked != nil && reset == "" {
 			joined.Recovered = true
-			from = asked.Offset
+			from = event.PositionOf(asked)
 			return nil
 		}
-		from = newest.Offset
+		from = newest
 		if err := addRecent(r, room, joined); err != nil {
 			return err
 		}
@@ -156,6 +155,9 @@ func (s *Session) begin(ctx context.Context, to uint64, room event.Room, m *memb
 	answer := &pb.SubscribeResponse{ReplyTo: to, Frame: &pb.SubscribeResponse_Joined{Joined: joined}}
 	if !s.out.begin(room, m.place, from, newest.Offset, m.follow, append(before, answer)...) {
 		return errLeftRoom
+	}
+	if joined.Recovered {
+		s.told.Add(1)
 	}
 	return nil
 }
@@ -178,7 +180,7 @@ func resetOf(room event.Room, reason string) *pb.SubscribeResponse {
 
 // whyNot returns the reason why a position can't be continued; empty if it can.
 // It can if the event there is of the history the client saw.
-func whyNot(r store.Reader, room event.Room, head store.Head, at event.Position) (string, error) {
+func (srv *Server) whyNot(r store.Reader, room event.Room, head store.Head, at event.Position) (string, error) {
 	switch {
 	case at.Offset < head.Trim.Offset:
 		return "POSITION_TRIMMED", nil
@@ -197,10 +199,21 @@ func whyNot(r store.Reader, room event.Room, head store.Head, at event.Position)
 		}
 		epoch = part.Events[0].Position.Epoch
 	}
-	if epoch != at.Epoch {
+	switch {
+	case epoch != at.Epoch:
 		return "EPOCH_CHANGED", nil
+	case srv.isTooFar(at.Offset, head.Newest.Offset):
+		return tooFarBehind, nil
 	}
 	return "", nil
+}
+
+// tooFarBehind is the reason of a reset of a room whose log holds all that the
+// client has missed, but more than a snapshot is worth.
+const tooFarBehind = "TOO_FAR_BEHIND"
+
+func (srv *Server) isTooFar(at, newest uint64) bool {
+	return newest > at && newest-at > uint64(srv.cfg.ReplayEvents)
 }
 
 func addRecent(r store.Reader, room event.Room, joined *pb.Joined) error {
@@ -257,41 +270,44 @@ func (s *Session) readLog(ctx context.Context) (frame []byte, found bool, err er
 	if !ok {
 		return nil, false, nil
 	}
+	if s.srv.isTooFar(after.Offset, newest) {
+		return nil, true, s.restart(ctx, room, after.Offset, newest, tooFarBehind)
+	}
 	var part store.LogPart
 	err = s.srv.deps.Store.View(ctx, func(r store.Reader) (err error) {
-		part, err = r.Log(room, after, logBytes)
+		part, err = r.Log(room, after.Offset, logBytes)
 		return err
 	})
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return nil, false, fmt.Errorf("read the log of %s: %w", room, err)
 	}
-	if len(part.Events) == 0 || part.Events[0].Position.Offset != after+1 {
+	if len(part.Events) == 0 || part.Events[0].Position.Offset != after.Offset+1 {
 		// What the client needs next is no longer kept. It has to start anew.
-		return nil, true, s.restart(ctx, room, after, newest)
+		return nil, true, s.restart(ctx, room, after.Offset, newest, "POSITION_TRIMMED")
 	}
 	for _, ev := range part.Events {
 		frame = append(frame, ev.Wire...)
 	}
-	last := part.Events[len(part.Events)-1].Position.Offset
+	last := part.Events[len(part.Events)-1].Position
 	if !s.out.caughtUp(room, after, last) {
 		return nil, true, nil
 	}
-	if newest > last+uint64(len(part.Events)) {
-		s.out.post(&pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Lag{Lag: &pb.Lag{Room: string(room), Events: newest - last}}})
+	if newest > last.Offset+uint64(len(part.Events)) {
+		s.out.post(&pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Lag{Lag: &pb.Lag{Room: string(room), Events: newest - last.Offset}}})
 	}
 	return frame, true, nil
 }
 
-// restart begins a room anew from a snapshot, because its log no longer reaches
-// back to where the client is.
-func (s *Session) restart(ctx context.Context, room event.Room, after, newest uint64) error {
+// restart begins a room anew from a snapshot, because its log doesn't reach back
+// to where the client is, or too far.
+func (s *Session) restart(ctx context.Context, room event.Room, after, newest uint64, reason string) error {
 	s.mu.Lock()
 	m := s.rooms[room]
 	s.mu.Unlock()
 	if m == nil {
 		return nil
 	}
-	err := s.begin(ctx, 0, room, m, nil, resetOf(room, "POSITION_TRIMMED"))
+	err := s.begin(ctx, 0, room, m, nil, resetOf(room, reason))
 	switch {
 	case err == nil, errors.Is(err, errLeftRoom):
 		return nil
@@ -306,18 +322,25 @@ func (s *Session) restart(ctx context.Context, room event.Room, after, newest ui
 // recheckAgain is when rights are looked at again that could not be.
 const recheckAgain = time.Second
 
-// recheck puts the session out of the rooms that its user may no longer be in.
+// recheck puts the session out of the rooms that its user may no longer be in,
+// and out of the fields in which the user may no longer write.
 func (s *Session) recheck(ctx context.Context) {
 	unsure := false
 	for room, m := range s.in(func(*membership) bool { return true }) {
+		var signal error
 		err := s.srv.deps.Store.View(ctx, func(r store.Reader) error {
-			_, err := s.srv.deps.Rooms[room.Kind()].Enter(r, s.userID(), room)
+			source := s.srv.deps.Rooms[room.Kind()]
+			_, signal = source.Enter(r, s.userID(), room, access.Signal)
+			_, err := source.Enter(r, s.userID(), room, access.Read)
 			return err
 		})
-		if fault.Of(err) != nil {
+		switch {
+		case fault.Of(err) != nil:
 			s.evict(room, m, err)
-		} else if err != nil {
+		case err != nil:
 			unsure = true // the store can't say now
+		case fault.Of(signal) != nil:
+			s.srv.deps.Presence.Settle(room, s.userID(), s.id)
 		}
 	}
 	if unsure {
@@ -328,6 +351,7 @@ func (s *Session) recheck(ctx context.Context) {
 // evict puts the session out of a room and tells it why.
 func (s *Session) evict(room event.Room, m *membership, why error) {
 	if s.leave(room, m) {
+		s.srv.cfg.Logger.Info("session evicted", "room", room, "session", s.id, "user", s.userID())
 		s.out.post(&pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Evicted{Evicted: &pb.Evicted{Room: string(room), Error: fault.Proto(why)}}})
 	}
 }

@@ -2,6 +2,8 @@ package session
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 
 	"google.golang.org/protobuf/proto"
@@ -34,7 +36,7 @@ type outbox struct {
 	control   [][]byte // encoded
 	replies   int      // bytes of control
 	broken    error    // a control frame is missing: the session must end
-	durable   []router.Batch
+	durable   []entry
 	bytes     int
 	latest    map[latestKey]event.Event
 	order     []latestKey // of latest, oldest first
@@ -47,14 +49,25 @@ type latestKey struct {
 	key  string
 }
 
+// entry is a piece of a room's log that waits, or a bookmark behind it. Its bytes
+// are shared with all who hear it.
+type entry struct {
+	room     event.Room
+	wire     []byte
+	bookmark bool // a frame holds one, behind its events
+}
+
 // place is where a session is in a room. Events up to queued are sent or wait in
 // the queue; behind says that newer ones wait in the log.
 type place struct {
-	queued  uint64
+	queued  event.Position
 	newest  uint64 // the newest offset heard of
 	behind  bool
 	joining bool // where the session is in the room isn't known yet
 	follow  bool // tell the session when a run of this project starts or ends
+
+	looked event.Position // where it was when a bookmark came by: it is idle if it is there still
+	marked event.Position // the last bookmark that was queued
 }
 
 func newOutbox(maxBytes int) *outbox {
@@ -114,7 +127,7 @@ func (o *outbox) enter(room event.Room) *place {
 // begin queues the frames that tell of a room, and says where the session is in
 // it: the log is read from there if more was published since. It reports false,
 // and does nothing, if the session has left that place meanwhile.
-func (o *outbox) begin(room event.Room, p *place, offset, newest uint64, follow bool, frames ...*pb.SubscribeResponse) bool {
+func (o *outbox) begin(room event.Room, p *place, from event.Position, newest uint64, follow bool, frames ...*pb.SubscribeResponse) bool {
 	encoded := make([][]byte, len(frames))
 	errs := make([]error, len(frames))
 	for i, f := range frames {
@@ -128,9 +141,9 @@ func (o *outbox) begin(room event.Room, p *place, offset, newest uint64, follow 
 	for i := range frames {
 		o.postLocked(encoded[i], errs[i])
 	}
-	p.queued = offset
+	p.queued = from
 	p.newest = max(p.newest, newest)
-	p.behind = p.newest > offset
+	p.behind = p.newest > from.Offset
 	p.joining, p.follow = false, follow
 	o.signal()
 	return true
@@ -143,12 +156,12 @@ func (o *outbox) leave(room event.Room) {
 	defer o.mu.Unlock()
 	delete(o.rooms, room)
 	kept := o.durable[:0]
-	for _, b := range o.durable {
-		if b.Room != room {
-			kept = append(kept, b)
+	for _, e := range o.durable {
+		if e.room != room {
+			kept = append(kept, e)
 			continue
 		}
-		o.bytes -= len(b.Wire)
+		o.bytes -= len(e.wire)
 	}
 	clear(o.durable[len(kept):])
 	o.durable = kept
@@ -180,11 +193,13 @@ func (o *outbox) offer(b router.Batch) (runs bool) {
 		o.mu.Unlock()
 		return false
 	}
-	switch b.Class {
-	case pb.DeliveryClass_DELIVERY_CLASS_DURABLE:
+	switch {
+	case b.IsBookmark():
+		o.offerBookmarkLocked(p, b)
+	case b.Class == pb.DeliveryClass_DELIVERY_CLASS_DURABLE:
 		o.offerDurableLocked(p, b)
 		runs = p.follow && tellsOfRuns(b)
-	case pb.DeliveryClass_DELIVERY_CLASS_LATEST:
+	case b.Class == pb.DeliveryClass_DELIVERY_CLASS_LATEST:
 		for _, ev := range b.Events {
 			o.offerLatestLocked(ev)
 		}
@@ -209,21 +224,57 @@ func tellsOfRuns(b router.Batch) bool {
 }
 
 func (o *outbox) offerDurableLocked(p *place, b router.Batch) {
-	last := b.Last().Offset
-	p.newest = max(p.newest, last)
+	last := b.Last()
+	p.newest = max(p.newest, last.Offset)
 	switch {
-	case p.behind || last <= p.queued:
+	case p.behind || last.Offset <= p.queued.Offset:
 		// The log has it, or the client does.
-	case b.First() != p.queued+1 || o.bytes+len(b.Wire) > o.maxBytes:
+	case b.First() != p.queued.Offset+1 || o.bytes+len(b.Wire) > o.maxBytes:
 		// What is queued of the room is sent first and stays in order: the log is
 		// read from behind it.
 		p.behind = true
 	default:
-		b.Events = nil // the joined bytes are all that is needed, and all that counts
-		o.durable = append(o.durable, b)
-		o.bytes += len(b.Wire)
+		o.queueLocked(entry{room: b.Room, wire: b.Wire})
 		p.queued = last
 	}
+}
+
+func (o *outbox) queueLocked(e entry) {
+	o.durable = append(o.durable, e)
+	o.bytes += len(e.wire)
+}
+
+// offerBookmarkLocked queues a bookmark behind the events it speaks of, once the
+// room is idle. It never tells of a place that the client is not brought to: what
+// was committed and has not come by is read from the log.
+func (o *outbox) offerBookmarkLocked(p *place, b router.Batch) {
+	switch {
+	case p.joining:
+	case b.At.Offset > p.queued.Offset:
+		p.newest = max(p.newest, b.At.Offset)
+		p.behind = true
+	case p.behind || b.At != p.queued:
+		// There is more already.
+	case b.At != p.looked:
+		p.looked = b.At // the last event, or the join, told as much
+	case b.At != p.marked && (o.bytes == 0 || o.bytes+len(b.Wire) <= o.maxBytes):
+		p.marked = b.At
+		o.queueLocked(entry{room: b.Room, wire: b.Wire, bookmark: true})
+	}
+}
+
+// cursors returns where the client is in each room once all that waits was sent.
+func (o *outbox) cursors() []*pb.Bookmark {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var at []*pb.Bookmark
+	for room, p := range o.rooms {
+		if !p.joining {
+			at = append(at, &pb.Bookmark{Room: string(room), Position: p.queued.Proto()})
+		}
+	}
+	slices.SortFunc(at, func(a, b *pb.Bookmark) int { return strings.Compare(a.Room, b.Room) })
+	return at
 }
 
 func (o *outbox) offerLatestLocked(ev event.Event) {
@@ -254,8 +305,8 @@ func (o *outbox) take() ([]byte, error) {
 		return frame, nil
 	}
 	if len(o.durable) == 1 && len(o.order) == 0 && len(o.ephemeral) == 0 {
-		// One batch and nothing else: it goes as it is, shared with all its readers.
-		b := o.durable[0].Wire
+		// One entry and nothing else: it goes as it is, shared with all its readers.
+		b := o.durable[0].wire
 		o.durable, o.bytes = nil, 0
 		return b, nil
 	}
@@ -266,10 +317,10 @@ func (o *outbox) take() ([]byte, error) {
 func (o *outbox) fillLocked() []byte {
 	var frame []byte
 	n := 0
-	for n < len(o.durable) && len(frame) < frameBytes {
-		frame = append(frame, o.durable[n].Wire...)
-		o.bytes -= len(o.durable[n].Wire)
-		n++
+	for marked := false; n < len(o.durable) && len(frame) < frameBytes && !marked; n++ {
+		frame = append(frame, o.durable[n].wire...)
+		o.bytes -= len(o.durable[n].wire)
+		marked = o.durable[n].bookmark
 	}
 	clear(o.durable[:n])
 	o.durable = o.durable[n:]
@@ -292,37 +343,32 @@ func (o *outbox) fillLocked() []byte {
 // nextBehind returns a room whose log must be read, and from where. Rooms take
 // turns. A room whose queued events have not been sent yet has to wait: the log
 // goes behind them.
-func (o *outbox) nextBehind() (event.Room, uint64, uint64, bool) {
+func (o *outbox) nextBehind() (room event.Room, after event.Position, newest uint64, found bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for room, p := range o.rooms { // Go's random order of a map is fair enough
-		if p.behind && !p.joining && p.newest > p.queued && !o.waitsLocked(room) {
+		if p.behind && !p.joining && p.newest > p.queued.Offset && !o.waitsLocked(room) {
 			return room, p.queued, p.newest, true
 		}
 	}
-	return "", 0, 0, false
+	return "", event.Position{}, 0, false
 }
 
 func (o *outbox) waitsLocked(room event.Room) bool {
-	for _, b := range o.durable {
-		if b.Room == room {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(o.durable, func(e entry) bool { return e.room == room })
 }
 
 // caughtUp moves a room's place to what was read from the log. It reports false
 // if the session is no longer there, so that nothing of it is sent.
-func (o *outbox) caughtUp(room event.Room, after, offset uint64) bool {
+func (o *outbox) caughtUp(room event.Room, after, last event.Position) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	p := o.rooms[room]
 	if p == nil || p.joining || p.queued != after {
 		return false // left, or joined anew at another position
 	}
-	p.queued = offset
-	p.behind = p.newest > offset
+	p.queued = last
+	p.behind = p.newest > last.Offset
 	return true
 }
 

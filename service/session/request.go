@@ -4,20 +4,24 @@ import (
 	"context"
 
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
 	"github.com/tcmanager/tcmanager/service/access"
 	"github.com/tcmanager/tcmanager/service/event"
 	"github.com/tcmanager/tcmanager/service/fault"
 	"github.com/tcmanager/tcmanager/service/identity"
+	"github.com/tcmanager/tcmanager/service/store"
 )
 
 // handle carries out one request and queues its answer. A request that fails is
 // answered with an error and doesn't end the stream.
 func (s *Session) handle(ctx context.Context, req *pb.SubscribeRequest) {
+	if err := s.admit(req); err != nil {
+		s.refuse(req.Id, err)
+		return
+	}
 	if err := s.srv.deps.Validate(req); err != nil {
-		s.fail(req.Id, err)
+		s.refuse(req.Id, err)
 		return
 	}
 	if err := s.do(ctx, req); err != nil && ctx.Err() == nil {
@@ -38,7 +42,7 @@ func (s *Session) do(ctx context.Context, req *pb.SubscribeRequest) error {
 	case *pb.SubscribeRequest_RefreshToken:
 		return s.refresh(ctx, f.RefreshToken)
 	case *pb.SubscribeRequest_Ping:
-		s.reply(req.Id, &pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Pong{Pong: &pb.Pong{ServerTime: timestamppb.Now()}}})
+		s.reply(req.Id, pong())
 		return nil
 	case *pb.SubscribeRequest_Hello:
 		return errHelloAgain
@@ -48,18 +52,85 @@ func (s *Session) do(ctx context.Context, req *pb.SubscribeRequest) error {
 }
 
 func (s *Session) command(ctx context.Context, to uint64, c *pb.Command) error {
-	if a := c.GetUpdateActivity(); a != nil {
-		if !s.srv.deps.Presence.Update(event.Room(a.Room), s.userID(), s.id, a.Field, a.State) {
-			return access.ErrDenied
-		}
-		return nil
-	}
-	result, err := s.srv.deps.Commands.Do(identity.WithCaller(ctx, s.who()), c)
-	if err != nil {
+	result, err := s.srv.execute(ctx, s.who(), s.id, c)
+	if err != nil || result == nil {
 		return err
 	}
 	s.reply(to, &pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Ack{Ack: &pb.Ack{RequestId: c.RequestId, Result: result}}})
 	return nil
+}
+
+// Execute carries out one command for a client that watches.
+func (srv *Server) Execute(ctx context.Context, req *pb.ExecuteRequest) (*pb.ExecuteResponse, error) {
+	caller, err := identity.From(ctx)
+	if err != nil {
+		return nil, err
+	}
+	kind, signal := kindOfCommand(req.Command)
+	if wait := srv.limits.of(caller.User.GetId(), kind, signal).Take(); wait > 0 {
+		return nil, errTooOften(kind, wait)
+	}
+	result, err := srv.execute(ctx, caller, req.SessionId, req.Command)
+	if err != nil {
+		return nil, err
+	}
+	return &pb.ExecuteResponse{Ack: &pb.Ack{RequestId: req.Command.RequestId, Result: result}}, nil
+}
+
+// execute carries out a command, from whichever door. The result of a signal,
+// which nobody waits for, is nil.
+func (srv *Server) execute(ctx context.Context, caller identity.Caller, sessionID string, c *pb.Command) (*pb.CommandResult, error) {
+	switch x := c.Command.(type) {
+	case *pb.Command_UpdateActivity:
+		return nil, srv.act(ctx, caller.User.GetId(), sessionID, x.UpdateActivity)
+	case *pb.Command_UpdatePresence:
+		srv.setIdle(caller.User.GetId(), sessionID, x.UpdatePresence.State == pb.PresenceState_PRESENCE_STATE_IDLE)
+		return nil, nil //nolint:nilnil // a signal has no result
+	default:
+		return srv.deps.Commands.Do(identity.WithCaller(ctx, caller), c)
+	}
+}
+
+// act shows a room what a session does in it. The session has to be there, and
+// its user needs the right: to be in a room is not enough.
+func (srv *Server) act(ctx context.Context, userID, sessionID string, a *pb.UpdateActivityRequest) error {
+	named, err := event.ParseRoom(a.Room)
+	if err != nil {
+		return err
+	}
+	source := srv.deps.Rooms[named.Kind()]
+	if source == nil {
+		return access.ErrDenied
+	}
+	var room event.Room
+	err = srv.deps.Store.View(ctx, func(r store.Reader) (err error) {
+		room, err = source.Enter(r, userID, named, access.Signal)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if !srv.deps.Presence.Update(room, userID, sessionID, a.Field, a.State) {
+		return access.ErrDenied
+	}
+	return nil
+}
+
+// setIdle tells all rooms of a session whether its user is at the machine. Of a
+// session that is between two Watches, the next one says it.
+func (srv *Server) setIdle(userID, sessionID string, idle bool) {
+	srv.mu.Lock()
+	s := srv.sessions[sessionKey{userID, sessionID}]
+	srv.mu.Unlock()
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.idle = idle
+	for room := range s.rooms {
+		srv.deps.Presence.SetIdle(room, userID, sessionID, idle)
+	}
 }
 
 // refresh lets the session go on with a newer token of the same user.

@@ -20,6 +20,12 @@
 // A session subscribes to a room before it reads where the room is. An event
 // committed in between is noted and read from the log; the other way round it
 // would never arrive.
+//
+// # Carriers
+//
+// A session speaks to a Stream, and gives it encoded frames: what brings them is
+// the carrier's affair. Watch is a carrier too, of a client that says all it has
+// to say when it comes and comes back when the Watch has ended.
 package session
 
 import (
@@ -34,12 +40,13 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
+	"github.com/tcmanager/tcmanager/service/access"
 	"github.com/tcmanager/tcmanager/service/event"
 	"github.com/tcmanager/tcmanager/service/fault"
 	"github.com/tcmanager/tcmanager/service/identity"
+	"github.com/tcmanager/tcmanager/service/limit"
 	"github.com/tcmanager/tcmanager/service/presence"
 	"github.com/tcmanager/tcmanager/service/router"
 	"github.com/tcmanager/tcmanager/service/store"
@@ -54,9 +61,14 @@ type Config struct {
 	HeartbeatTimeout  time.Duration // after which a silent one is gone; 60 s
 	HelloTimeout      time.Duration // how long the first request may take; 5 s
 	MaxSessions       int           // on this server; 1,000
+	MaxUserSessions   int           // of one user; 50
 	MaxRooms          int           // in a session; 100
 	QueueBytes        int           // of durable events waiting in memory for one session; 256 KiB
+	ReplayEvents      int           // a reader that is further behind starts anew from a snapshot; 100,000
 	MaxRequestBytes   int           // told to clients; 4 MiB
+	Transports        []Carrier     // those that are enabled; empty means all
+	RealtimeOff       bool          // no session stays: only polls are answered, and nobody is present
+	Limits            Limits        // zero means none
 	Logger            *slog.Logger  // nil means the default
 }
 
@@ -65,8 +77,10 @@ func (c Config) withDefaults() Config {
 	c.HeartbeatTimeout = cmp.Or(c.HeartbeatTimeout, 60*time.Second)
 	c.HelloTimeout = cmp.Or(c.HelloTimeout, 5*time.Second)
 	c.MaxSessions = cmp.Or(c.MaxSessions, 1000)
+	c.MaxUserSessions = cmp.Or(c.MaxUserSessions, 50)
 	c.MaxRooms = cmp.Or(c.MaxRooms, 100)
 	c.QueueBytes = cmp.Or(c.QueueBytes, 256<<10)
+	c.ReplayEvents = cmp.Or(c.ReplayEvents, 100_000)
 	c.MaxRequestBytes = cmp.Or(c.MaxRequestBytes, 4<<20)
 	c.Logger = cmp.Or(c.Logger, slog.Default())
 	return c
@@ -75,8 +89,9 @@ func (c Config) withDefaults() Config {
 // RoomSource knows one kind of room: who may be in it and what it is about.
 type RoomSource interface {
 	// Enter returns the canonical name of a room after checking that the user may
-	// be in it.
-	Enter(r store.Reader, userID string, room event.Room) (event.Room, error)
+	// do something in it: access.Read to be there, access.Signal to show what one
+	// does.
+	Enter(r store.Reader, userID string, room event.Room, action access.Action) (event.Room, error)
 	// Snapshot puts the state of what the room is about into Joined.snapshot.
 	Snapshot(r store.Reader, userID string, room event.Room, j *pb.Joined) error
 }
@@ -102,11 +117,13 @@ type Deps struct {
 // Server holds the sessions of this process.
 type Server struct {
 	pb.UnimplementedRealtimeServiceServer
-	cfg  Config
-	deps Deps
+	cfg    Config
+	deps   Deps
+	limits limits
 
 	mu       sync.Mutex // guards the rest
 	sessions map[sessionKey]*Session
+	ofUser   map[string]int // how many of sessions each user has
 	draining bool
 }
 
@@ -116,7 +133,10 @@ type sessionKey struct{ userID, id string }
 
 // NewServer returns a server without sessions.
 func NewServer(cfg Config, deps Deps) *Server {
-	return &Server{cfg: cfg.withDefaults(), deps: deps, sessions: map[sessionKey]*Session{}}
+	return &Server{
+		cfg: cfg.withDefaults(), deps: deps, limits: newLimits(cfg.Limits),
+		sessions: map[sessionKey]*Session{}, ofUser: map[string]int{},
+	}
 }
 
 // Why sessions end.
@@ -129,6 +149,7 @@ var (
 	errExpired    = fault.New(fault.Unauthenticated, "TOKEN_EXPIRED", "the token expired; reconnect with a new one")
 	errDraining   = fault.New(fault.Unavailable, "GOING_AWAY", "the server is stopping; reconnect").After(time.Second)
 	errFull       = fault.New(fault.Exhausted, "TOO_MANY_SESSIONS", "this server has as many sessions as it may have; try again later").After(10 * time.Second)
+	errUserFull   = fault.New(fault.Exhausted, "TOO_MANY_SESSIONS", "you have as many sessions as one user may have; close another tab or program").After(10 * time.Second)
 	errNoHello    = fault.New(fault.Precondition, "HELLO_FIRST", "the first request must be a hello; send one")
 	errHelloLate  = fault.New(fault.Precondition, "HELLO_LATE", "no hello came in time; send one as the first request")
 	errHelloAgain = fault.New(fault.Precondition, "HELLO_TWICE", "there was a hello already; open another stream for another session")
@@ -145,29 +166,36 @@ func (srv *Server) Serve(stream Stream) error {
 	if err != nil {
 		return err
 	}
+	if err := srv.admit(stream); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancelCause(stream.Context())
 	defer cancel(nil)
 	s := &Session{
 		srv: srv, stream: stream, end: cancel, out: newOutbox(srv.cfg.QueueBytes),
-		heard: make(chan struct{}, 1), check: make(chan struct{}, 1), runs: make(chan struct{}, 1),
+		check: make(chan struct{}, 1), runs: make(chan struct{}, 1),
 		renewed: make(chan struct{}, 1), caller: caller, rooms: map[event.Room]*membership{},
+		buckets: map[string]*limit.Bucket{}, refusals: limit.NewBucket(refusals),
 	}
-	defer s.close()
+	if w, watches := stream.(*watchStream); watches {
+		s.watch, s.idle, w.said = w, w.idle(), s.out.signal
+	}
+	s.heardAt.Store(time.Now().UnixNano())
+	defer func() { s.close(errors.Is(err, errExpected)) }()
 	hello := make(chan error, 1)
 	go s.receive(ctx, hello)
 	done := make(chan error, 1)
 	go func() { done <- s.serve(ctx, hello) }()
 	select {
 	case err = <-done:
-		return err
 	case <-ctx.Done():
+		select {
+		case err = <-done:
+		case <-time.After(linger):
+			err = context.Cause(ctx)
+		}
 	}
-	select {
-	case err = <-done:
-	case <-time.After(linger):
-		err = context.Cause(ctx)
-	}
-	if errors.Is(err, errLeft) {
+	if errors.Is(err, errLeft) || errors.Is(err, errExpected) {
 		return nil
 	}
 	return err
@@ -211,12 +239,15 @@ func (srv *Server) add(s *Session, id string) error {
 		return errHelloLate
 	}
 	key := sessionKey{s.userID(), id}
-	old := srv.sessions[key]
-	if old == nil && len(srv.sessions) >= srv.cfg.MaxSessions {
-		return errFull
-	}
-	if old != nil {
+	switch old := srv.sessions[key]; {
+	case old != nil:
 		old.end(errFenced)
+	case len(srv.sessions) >= srv.cfg.MaxSessions:
+		return errFull
+	case srv.ofUser[key.userID] >= srv.cfg.MaxUserSessions:
+		return errUserFull
+	default:
+		srv.ofUser[key.userID]++
 	}
 	s.id = id
 	srv.sessions[key] = s
@@ -224,21 +255,29 @@ func (srv *Server) add(s *Session, id string) error {
 }
 
 // remove forgets a session whose stream has ended in some rooms. It keeps its
-// place there for a while, unless a newer stream of it is in the room by now.
-func (srv *Server) remove(s *Session, rooms map[event.Room]*membership) {
+// place there for a while, unless a newer stream of it is in the room by now. One
+// that is expected back doesn't look lost.
+func (srv *Server) remove(s *Session, rooms map[event.Room]*membership, expected bool) {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
 	key := sessionKey{s.userID(), s.id}
 	newest := srv.sessions[key]
 	for room := range rooms {
-		if newest != nil && newest != s {
+		switch {
+		case newest != nil && newest != s:
 			newest.loseUnlessIn(room)
-		} else {
+		case expected:
+			srv.deps.Presence.Rest(room, key.userID, key.id)
+		default:
 			srv.deps.Presence.Lose(room, key.userID, key.id)
 		}
 	}
-	if newest == s {
-		delete(srv.sessions, key)
+	if newest != s {
+		return
+	}
+	delete(srv.sessions, key)
+	if srv.ofUser[key.userID]--; srv.ofUser[key.userID] == 0 {
+		delete(srv.ofUser, key.userID)
 	}
 }
 
@@ -282,20 +321,18 @@ func (srv *Server) Recheck(userID string) {
 // is ended all the same.
 const drainTime = 2 * time.Second
 
-// Drain tells every client to come back, each after a delay of its own so that
-// they don't come all at once, and ends their streams once all that waits is
-// sent, or after drainTime. New ones are refused.
+// Drain tells every client where it is and to come back, each after a delay of
+// its own so that they don't come all at once, and ends their streams once the
+// requests in hand are answered and all that waits is sent, or after drainTime.
+// New ones are refused.
 func (srv *Server) Drain() {
 	srv.mu.Lock()
 	srv.draining = true
 	srv.mu.Unlock()
 	srv.each(func(s *Session) {
 		delay := time.Second + rand.N(2*time.Second)
-		s.out.post(&pb.SubscribeResponse{Frame: &pb.SubscribeResponse_GoingAway{GoingAway: &pb.GoingAway{
-			ReconnectAfter: durationpb.New(delay), Reason: "the server is stopping",
-		}}})
-		s.drain()
-		time.AfterFunc(drainTime, func() { s.end(errDraining) })
+		s.drain(delay)
+		time.AfterFunc(drainTime, func() { s.end(errDraining.After(delay)) })
 	})
 }
 

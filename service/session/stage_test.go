@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"iter"
 	"log/slog"
 	"strings"
 	"sync/atomic"
@@ -11,9 +12,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
+	"github.com/tcmanager/tcmanager/service/access"
 	"github.com/tcmanager/tcmanager/service/event"
 	"github.com/tcmanager/tcmanager/service/identity"
 	"github.com/tcmanager/tcmanager/service/notification"
@@ -25,6 +28,7 @@ import (
 	"github.com/tcmanager/tcmanager/service/scene"
 	"github.com/tcmanager/tcmanager/service/session"
 	"github.com/tcmanager/tcmanager/service/store"
+	"github.com/tcmanager/tcmanager/service/wire"
 )
 
 // room is the room of the scene's project.
@@ -41,6 +45,8 @@ type stage struct {
 	logged   strings.Builder
 	broken   atomic.Bool       // rights to be in the project's room can't be looked at
 	entering func(user string) // called when a user's right to be in the project's room was looked at
+	deaf     atomic.Bool       // the router is told nothing of what is committed
+	working  chan bool         // a command "wait" says here that it is carried out, and goes on after a second word
 }
 
 // gate is a source of rooms that tells of the rights it looks at.
@@ -49,12 +55,12 @@ type gate struct {
 	st *stage
 }
 
-func (g gate) Enter(r store.Reader, userID string, room event.Room) (event.Room, error) {
+func (g gate) Enter(r store.Reader, userID string, room event.Room, action access.Action) (event.Room, error) {
 	if g.st.broken.Load() {
 		return "", errors.New("the disk is gone")
 	}
-	room, err := g.RoomSource.Enter(r, userID, room)
-	if g.st.entering != nil {
+	room, err := g.RoomSource.Enter(r, userID, room, action)
+	if g.st.entering != nil && action == access.Read {
 		g.st.entering(userID)
 	}
 	return room, err
@@ -65,8 +71,12 @@ func onStage(t *testing.T, cfg session.Config, fn func(*testing.T, *stage)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		rt := router.New()
-		st := &stage{t: t, presence: presence.New(rt, presence.Options{})}
-		st.Scene = scene.Listening(t, rt.Publish)
+		st := &stage{t: t, presence: presence.New(rt, presence.Options{}), working: make(chan bool)}
+		st.Scene = scene.Listening(t, func(events []event.Event) {
+			if !st.deaf.Load() {
+				rt.Publish(events)
+			}
+		})
 		st.runs = run.New(st.Store, run.Config{})
 		st.projects = project.New(st.Store, time.Now)
 		cfg.Logger = slog.New(slog.NewTextHandler(&st.logged, nil))
@@ -77,7 +87,7 @@ func onStage(t *testing.T, cfg session.Config, fn func(*testing.T, *stage)) {
 				event.KindUser:    notification.Room{},
 				event.KindRun:     run.Room{Service: st.runs},
 			},
-			Commands: commands{st.runs},
+			Commands: commands{st},
 			Verify:   verify,
 			Validate: func(req *pb.SubscribeRequest) error { return rules.Message(req) },
 		})
@@ -87,7 +97,7 @@ func onStage(t *testing.T, cfg session.Config, fn func(*testing.T, *stage)) {
 }
 
 // commands carries out the commands these tests use.
-type commands struct{ runs *run.Service }
+type commands struct{ st *stage }
 
 func (c commands) Do(ctx context.Context, cmd *pb.Command) (*pb.CommandResult, error) {
 	switch cmd.RequestId {
@@ -95,8 +105,11 @@ func (c commands) Do(ctx context.Context, cmd *pb.Command) (*pb.CommandResult, e
 		panic("a command that panics")
 	case "break":
 		return nil, errors.New("the disk is full")
+	case "wait":
+		c.st.working <- true
+		<-c.st.working
 	}
-	resp, err := c.runs.StartRun(ctx, cmd.GetStartRun())
+	resp, err := c.st.runs.StartRun(ctx, cmd.GetStartRun())
 	if err != nil {
 		return nil, err
 	}
@@ -141,6 +154,39 @@ type client struct {
 // connect opens a stream of a user, whose token lives for an hour.
 func (st *stage) connect(user string) *client {
 	st.t.Helper()
+	return st.open(user, func(c *client) error { return st.server.Serve(c) })
+}
+
+// watch opens a Watch of a user. Frames are numbered from 1.
+func (st *stage) watch(user string, mode pb.WatchMode, frames ...*pb.SubscribeRequest) *client {
+	st.t.Helper()
+	for i, f := range frames {
+		f.Id = uint64(i + 1)
+	}
+	return st.open(user, func(c *client) error {
+		return st.server.Watch(&pb.WatchRequest{Frames: frames, Mode: mode}, watching{c: c})
+	})
+}
+
+// watching makes a client the stream of a Watch.
+type watching struct {
+	grpc.ServerStreamingServer[pb.SubscribeResponse]
+	c *client
+}
+
+func (w watching) Context() context.Context { return w.c.ctx }
+
+func (w watching) SendMsg(m any) error {
+	frozen, ok := m.(wire.Frozen)
+	if !ok {
+		return errors.New("a message that isn't encoded")
+	}
+	return w.c.Send(frozen.Bytes())
+}
+
+// open runs a call of a user, whose token lives for an hour.
+func (st *stage) open(user string, serve func(*client) error) *client {
+	st.t.Helper()
 	ctx, cancel := context.WithCancel(identity.WithCaller(st.t.Context(), identity.Caller{
 		User: &pb.User{Id: user, Name: scene.NameOf(user)}, ExpiresAt: time.Now().Add(time.Hour),
 	}))
@@ -149,7 +195,7 @@ func (st *stage) connect(user string) *client {
 		in: make(chan *pb.SubscribeRequest, 64), out: make(chan []byte), done: make(chan error, 1),
 	}
 	go func() {
-		err := st.server.Serve(c)
+		err := serve(c)
 		cancel()
 		c.done <- err
 	}()
@@ -187,17 +233,39 @@ func (c *client) next() *pb.SubscribeResponse {
 	c.st.t.Helper()
 	select {
 	case b := <-c.out:
-		frame := &pb.SubscribeResponse{}
-		if err := proto.Unmarshal(b, frame); err != nil {
-			c.st.t.Fatalf("a frame can't be decoded: %v", err)
-		}
-		return frame
+		return decode(c.st.t, b)
 	case err := <-c.done:
 		c.st.t.Fatalf("the stream ended: %v", err)
 	case <-time.After(time.Hour):
 		c.st.t.Fatal("nothing came")
 	}
 	return nil
+}
+
+func decode(t *testing.T, b []byte) *pb.SubscribeResponse {
+	t.Helper()
+	frame := &pb.SubscribeResponse{}
+	if err := proto.Unmarshal(b, frame); err != nil {
+		t.Fatalf("a frame can't be decoded: %v", err)
+	}
+	return frame
+}
+
+// waiting returns the frames that can be had without waiting for time to pass.
+func (c *client) waiting() iter.Seq[*pb.SubscribeResponse] {
+	return func(yield func(*pb.SubscribeResponse) bool) {
+		for {
+			synctest.Wait()
+			select {
+			case b := <-c.out:
+				if !yield(decode(c.st.t, b)) {
+					return
+				}
+			default:
+				return
+			}
+		}
+	}
 }
 
 // answer returns the next frame that is more than events.
@@ -213,24 +281,14 @@ func (c *client) answer() *pb.SubscribeResponse {
 // quiet makes sure that nothing waits for the client but news of who is there.
 func (c *client) quiet() {
 	c.st.t.Helper()
-	for {
-		synctest.Wait()
-		select {
-		case b := <-c.out:
-			frame := &pb.SubscribeResponse{}
-			if err := proto.Unmarshal(b, frame); err != nil {
-				c.st.t.Fatal(err)
+	for frame := range c.waiting() {
+		for _, ev := range frame.Events {
+			if ev.GetPresence() == nil {
+				c.st.t.Fatalf("something came: %v", ev)
 			}
-			for _, ev := range frame.Events {
-				if ev.GetPresence() == nil {
-					c.st.t.Fatalf("something came: %v", ev)
-				}
-			}
-			if frame.Frame != nil {
-				c.st.t.Fatalf("something came: %v", frame)
-			}
-		default:
-			return
+		}
+		if frame.Frame != nil {
+			c.st.t.Fatalf("something came: %v", frame)
 		}
 	}
 }
@@ -260,7 +318,17 @@ func (c *client) hello(session string) *pb.Welcome {
 }
 
 func (c *client) ask(req *pb.JoinRoom) {
-	c.in <- &pb.SubscribeRequest{Id: 2, Frame: &pb.SubscribeRequest_Join{Join: req}}
+	f := joining(req)
+	f.Id = 2
+	c.in <- f
+}
+
+func hello(session string) *pb.SubscribeRequest {
+	return &pb.SubscribeRequest{Frame: &pb.SubscribeRequest_Hello{Hello: &pb.Hello{Client: "test", SessionId: session}}}
+}
+
+func joining(req *pb.JoinRoom) *pb.SubscribeRequest {
+	return &pb.SubscribeRequest{Frame: &pb.SubscribeRequest_Join{Join: req}}
 }
 
 // join comes into a room and returns the answer, without the frames before it

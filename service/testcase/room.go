@@ -10,11 +10,11 @@ import (
 // Room is how a session comes into the rooms of test cases.
 type Room struct{}
 
-// Enter checks that a user may hear a test case's room and returns the room's
-// canonical name. It returns access.ErrDenied also for a test case that doesn't
-// exist.
-func (Room) Enter(r store.Reader, userID string, room event.Room) (event.Room, error) {
-	tc, err := access.TestCase(r, userID, room.ID(), access.Read)
+// Enter checks that a user may do something in a test case's room and returns
+// the room's canonical name. It returns access.ErrDenied also for a test case
+// that doesn't exist.
+func (Room) Enter(r store.Reader, userID string, room event.Room, action access.Action) (event.Room, error) {
+	tc, err := access.TestCase(r, userID, room.ID(), action)
 	if err != nil {
 		return "", err
 	}

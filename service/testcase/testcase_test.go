@@ -408,7 +408,7 @@ func TestARoomIsEnteredByMembersAndShowsTheCase(t *testing.T) {
 	name := event.TestCaseRoom(tc.GetId())
 	s.View(func(r store.Reader) error {
 		for _, user := range scene.Users {
-			got, err := room.Enter(r, user, name)
+			got, err := room.Enter(r, user, name, access.Read)
 			joined := &pb.Joined{}
 			snapshot := room.Snapshot(r, user, name, joined)
 			if user == scene.Stranger {
@@ -421,7 +421,7 @@ func TestARoomIsEnteredByMembersAndShowsTheCase(t *testing.T) {
 				t.Errorf("%s enters %q: %v, %v and sees %v", user, got, err, snapshot, joined.GetTestCase())
 			}
 		}
-		if _, err := room.Enter(r, scene.Owner, event.TestCaseRoom(unknown)); fault.Of(err) != access.ErrDenied {
+		if _, err := room.Enter(r, scene.Owner, event.TestCaseRoom(unknown), access.Read); fault.Of(err) != access.ErrDenied {
 			t.Errorf("an unknown room: got %v, want ErrDenied", err)
 		}
 		return nil

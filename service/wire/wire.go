@@ -75,19 +75,28 @@ func (f Frozen) slices() mem.BufferSlice {
 	return mem.BufferSlice{mem.SliceBuffer(f.encoded)}
 }
 
+// maxDepth is how deep messages may be nested. Ours are at most 8 deep; the library's own
+// limit of 10,000 is a stack of megabytes for a message of 20 KB.
+const maxDepth = 32
+
 // Unmarshal decodes a message. One that would take far more memory than its bytes
 // is refused before.
 func (c Codec) Unmarshal(data mem.BufferSlice, v any) error {
 	m, ok := v.(protobuf.Message)
-	if !ok || data.Len() <= smallBytes {
+	if !ok {
 		return c.proto.Unmarshal(data, v)
 	}
 	whole := data.MaterializeToBuffer(mem.DefaultBufferPool())
 	defer whole.Free()
-	if err := checkParts(m.ProtoReflect().Descriptor(), whole.ReadOnlyData()); err != nil {
-		return err
+	if data.Len() > smallBytes {
+		if err := checkParts(m.ProtoReflect().Descriptor(), whole.ReadOnlyData()); err != nil {
+			return err
+		}
 	}
-	return c.proto.Unmarshal(mem.BufferSlice{whole}, v)
+	if err := (protobuf.UnmarshalOptions{RecursionLimit: maxDepth}).Unmarshal(whole.ReadOnlyData(), m); err != nil {
+		return fmt.Errorf("decode a %s: %w", m.ProtoReflect().Descriptor().Name(), err)
+	}
+	return nil
 }
 
 // Name is "proto": peers can't tell the difference.

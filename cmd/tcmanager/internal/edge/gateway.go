@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/tcmanager/tcmanager/interceptors/flow"
+	"github.com/tcmanager/tcmanager/service/session"
 )
 
 const (
@@ -140,7 +141,7 @@ func (g *gateway) serveSocket(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer g.leave(s)
-	ctx := context.WithValue(r.Context(), socketKey{}, s)
+	ctx := context.WithValue(session.WithCarrier(r.Context(), session.Websocket), socketKey{}, s)
 	g.web.ServeHTTP(&hijacker{ResponseWriter: w, socket: s}, r.WithContext(ctx))
 }
 

@@ -1,0 +1,107 @@
+package session
+
+import (
+	"time"
+
+	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
+	"github.com/tcmanager/tcmanager/service/fault"
+	"github.com/tcmanager/tcmanager/service/limit"
+)
+
+// Limits are how often a user may say what, over all of the user's sessions. Each
+// kind of frame, and each kind of command, has a bucket of its own, so that
+// typing doesn't use up what edits may take.
+type Limits struct {
+	Commands limit.Rate // joins, leaves, and commands that change something
+	Signals  limit.Rate // typing, presence, pings, new tokens
+}
+
+// limits holds the buckets of all users.
+type limits struct{ commands, signals *limit.Buckets }
+
+func newLimits(c Limits) limits {
+	return limits{commands: limit.New(c.Commands), signals: limit.New(c.Signals)}
+}
+
+// of returns the bucket of a user for a kind of frame or command.
+func (l limits) of(userID, kind string, signal bool) *limit.Bucket {
+	if signal {
+		return l.signals.Of(userID + " " + kind)
+	}
+	return l.commands.Of(userID + " " + kind)
+}
+
+// frames and commands are the oneofs whose fields are the kinds.
+var (
+	frames   = (&pb.SubscribeRequest{}).ProtoReflect().Descriptor().Oneofs().ByName("frame")
+	commands = (&pb.Command{}).ProtoReflect().Descriptor().Oneofs().ByName("command")
+)
+
+// kindOf names the kind of a frame, and says whether it is a signal. A frame of
+// no known kind is one kind of its own.
+func kindOf(req *pb.SubscribeRequest) (kind string, signal bool) {
+	if c := req.GetCommand(); c != nil {
+		return kindOfCommand(c)
+	}
+	f := req.ProtoReflect().WhichOneof(frames)
+	if f == nil {
+		return "unknown", false
+	}
+	switch req.Frame.(type) {
+	case *pb.SubscribeRequest_Ping, *pb.SubscribeRequest_RefreshToken:
+		return string(f.Name()), true
+	}
+	return string(f.Name()), false
+}
+
+func kindOfCommand(c *pb.Command) (kind string, signal bool) {
+	f := c.ProtoReflect().WhichOneof(commands)
+	if f == nil {
+		return "command", false
+	}
+	switch c.Command.(type) {
+	case *pb.Command_UpdateActivity, *pb.Command_UpdatePresence:
+		return string(f.Name()), true
+	}
+	return string(f.Name()), false
+}
+
+// refusals is how many frames of one session may be refused, because they are too
+// many or wrong, before it is a flood. A client that waits as it is told, or has
+// a bug in one place, stays far below.
+var refusals = limit.Rate{PerSecond: 20, Burst: 200}
+
+// floodPause is how long a client stays away whose session was a flood.
+const floodPause = 30 * time.Second
+
+var errFlood = fault.New(fault.Exhausted, "FLOOD",
+	"too many requests were refused and sent all the same; wait as long as each refusal says").After(floodPause)
+
+func errTooOften(kind string, wait time.Duration) error {
+	return fault.New(fault.Exhausted, "RATE_LIMITED", "too many of %s; try again in %s", kind, wait.Round(time.Millisecond)).After(wait)
+}
+
+// admit takes a token for a frame. Only the receiver calls it.
+func (s *Session) admit(req *pb.SubscribeRequest) error {
+	kind, signal := kindOf(req)
+	bucket, known := s.buckets[kind]
+	if !known { // looked up once: a frame costs no more than its token
+		bucket = s.srv.limits.of(s.userID(), kind, signal)
+		s.buckets[kind] = bucket
+	}
+	if wait := bucket.Take(); wait > 0 {
+		return errTooOften(kind, wait)
+	}
+	return nil
+}
+
+// refuse answers a frame that was not looked into. Too many of them end the
+// session, for each is work, and an answer to send.
+func (s *Session) refuse(to uint64, err error) {
+	if s.refusals.Take() > 0 {
+		s.srv.cfg.Logger.Info("session limited", "reason", "flood", "session", s.id, "user", s.userID())
+		s.end(errFlood)
+		return
+	}
+	s.fail(to, err)
+}

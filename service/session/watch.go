@@ -1,0 +1,113 @@
+package session
+
+import (
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
+	"github.com/tcmanager/tcmanager/service/fault"
+	"github.com/tcmanager/tcmanager/service/wire"
+)
+
+// maxWatchFrames bounds what is said in one request: all the rooms of a session
+// several times.
+const maxWatchFrames = 1000
+
+// Watch serves a client that has said all it has to say.
+//
+// It ends by itself, and that the client comes back shows that it lives. So a
+// half-open peer is gone as soon as one that is silent in Subscribe, without a
+// message upstream, which might reach another server.
+func (srv *Server) Watch(req *pb.WatchRequest, stream grpc.ServerStreamingServer[pb.SubscribeResponse]) error {
+	if len(req.Frames) > maxWatchFrames {
+		return fault.Field("frames", "must be at most %d; open another Watch for the others", maxWatchFrames)
+	}
+	return srv.Serve(&watchStream{
+		ServerStreamingServer: stream, frames: req.Frames, mode: req.Mode, asked: make(chan struct{}),
+	})
+}
+
+// watchStream makes a Watch call the stream of a session: it receives the frames
+// of the request, and then nothing.
+type watchStream struct {
+	grpc.ServerStreamingServer[pb.SubscribeResponse]
+	frames []*pb.SubscribeRequest
+	mode   pb.WatchMode
+	said   func()        // called when asked is closed
+	asked  chan struct{} // closed once every frame was handled
+	once   sync.Once
+}
+
+// Recv is called for the next frame when the one before it was handled.
+func (w *watchStream) Recv() (*pb.SubscribeRequest, error) {
+	if len(w.frames) > 0 {
+		req := w.frames[0]
+		w.frames = w.frames[1:]
+		return req, nil
+	}
+	w.once.Do(func() { close(w.asked); w.said() })
+	<-w.Context().Done()
+	return nil, w.Context().Err()
+}
+
+func (w *watchStream) Send(encoded []byte) error { return w.SendMsg(wire.Freeze(encoded)) }
+
+// idle reports whether the client says that its user is not at the machine.
+func (w *watchStream) idle() bool {
+	for _, req := range w.frames {
+		if p := req.GetCommand().GetUpdatePresence(); p != nil {
+			return p.State == pb.PresenceState_PRESENCE_STATE_IDLE
+		}
+	}
+	return false
+}
+
+// polls reports whether the Watch ends once all was told. News is whether there
+// was more to tell than that the client is up to date.
+func (w *watchStream) polls(news bool) bool {
+	select {
+	case <-w.asked:
+	default:
+		return false
+	}
+	return w.mode == pb.WatchMode_WATCH_MODE_POLL || w.mode == pb.WatchMode_WATCH_MODE_LONG_POLL && news
+}
+
+// lease is how long a session is kept that nothing is heard of.
+func (s *Session) lease() time.Duration {
+	if s.watch != nil && s.watch.mode == pb.WatchMode_WATCH_MODE_LONG_POLL {
+		return s.srv.cfg.HeartbeatInterval
+	}
+	return s.srv.cfg.HeartbeatTimeout
+}
+
+// leaseLeft is how much of the lease is left. It is looked at when the lease of
+// what was heard first is over, so that hearing costs no timer.
+func (s *Session) leaseLeft() time.Duration {
+	return s.lease() - time.Since(time.Unix(0, s.heardAt.Load()))
+}
+
+// leaseOver is why the session ends when nothing was heard for so long. A client
+// that watches had nothing to say.
+func (s *Session) leaseOver() error {
+	if s.watch != nil {
+		return errExpected
+	}
+	return errSilent
+}
+
+// pulse is the ticks at which a client that can't ask for signs of life gets one.
+func (s *Session) pulse() (ticks <-chan time.Time, stop func()) {
+	if s.watch == nil {
+		return nil, func() {}
+	}
+	t := time.NewTicker(s.srv.cfg.HeartbeatInterval)
+	return t.C, t.Stop
+}
+
+func pong() *pb.SubscribeResponse {
+	return &pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Pong{Pong: &pb.Pong{ServerTime: timestamppb.Now()}}}
+}
