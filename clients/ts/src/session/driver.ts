@@ -41,7 +41,7 @@ import { type Asked, Link } from "./link";
 import { PresenceWatch } from "./presence";
 import { type Cursor, type Room, Rooms } from "./rooms";
 import { save, takeSaved } from "./saved-state";
-import type { SessionStream, StreamListener } from "./stream";
+import type { RequestFrame, SessionStream, StreamListener } from "./stream";
 
 /** What there is to know about a session at a moment. */
 export interface SessionStatus {
@@ -321,6 +321,8 @@ export class SessionDriver implements Session {
     const { clientName: client } = this.#options;
     const hello = { client, sessionId: this.#sessionId };
     link.ask({ kind: "hello" }, { case: "hello", value: hello }, stream);
+    // A session begins as online.
+    if (this.#presence.state !== PresenceState.ONLINE) stream.send(this.#ownPresence());
     if (link === this.#candidate) return true;
     for (const room of this.#rooms.all()) this.#sendJoin(room, link, stream);
     return true;
@@ -499,8 +501,6 @@ export class SessionDriver implements Session {
       this.#dispatch({ kind: "welcomed", roomsPending: !this.#rooms.current });
       this.#commands.welcomed(welcome);
     }
-    // A session begins as online.
-    if (this.#presence.state !== PresenceState.ONLINE) this.#tellPresence();
     if (this.#returnDue) this.#tryReturn();
     this.#changed();
   }
@@ -605,12 +605,12 @@ export class SessionDriver implements Session {
   }
 
   #tellPresence(): void {
-    if (!this.#isUp()) return;
+    if (this.#isUp()) this.#link?.stream?.sendOrDrop(this.#ownPresence());
+  }
+
+  #ownPresence(): RequestFrame {
     const { state } = this.#presence;
-    this.#link?.stream?.sendOrDrop({
-      case: "command",
-      value: { command: { case: "updatePresence", value: { state } } },
-    });
+    return { case: "command", value: { command: { case: "updatePresence", value: { state } } } };
   }
 
   /** Tells the machine when the last room has caught up. */

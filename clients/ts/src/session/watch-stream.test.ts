@@ -149,8 +149,11 @@ describe("a session over Watch", () => {
     });
     session.start();
     await live();
+    environment.advance(44_999);
+    server.broadcast({ frame: { case: "pong", value: {} } });
+    await settle();
     server.silence();
-    environment.advance(69_999);
+    environment.advance(44_999);
     await settle();
     expect(state()).toBe("live");
     environment.advance(1);
@@ -283,8 +286,10 @@ describe("the carrier of a session", () => {
     report(1);
     environment.advance(1_000);
     await settle();
-    environment.advance(59_000);
+    environment.advance(30_000);
     report(1);
+    await settle();
+    environment.advance(29_000);
     await expect.poll(() => session.status().carrier).toBe("websocket");
     report(1);
     await expect.poll(() => heard.offsets).toEqual([2, 3, 4, 5]);

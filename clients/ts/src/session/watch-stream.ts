@@ -20,8 +20,6 @@ import type { Request, RequestFrame, SessionStream, StreamListener } from "./str
 const gatherMs = 50;
 /** How soon the answer to a probe must come. */
 const probeTimeoutMs = 5_000;
-/** A Watch that the server ought to have ended is given this much longer. */
-const lateMs = 10_000;
 /** Not more often than this, whatever the server does: a stream, and a long poll with news. */
 const streamEveryMs = 1_000;
 const longPollEveryMs = 250;
@@ -95,15 +93,13 @@ export class WatchStream implements SessionStream {
   send(frame: RequestFrame): bigint | undefined {
     switch (frame.case) {
       case "command":
+        if (this.#frames !== undefined) return this.#say(frame);
         this.#lastId++;
         this.#executor.execute(this.#lastId, frame.value);
         return this.#lastId;
       case "hello":
       case "join":
-        if (this.#frames === undefined) return this.#roomsChanged();
-        this.#lastId++;
-        this.#frames.push({ id: this.#lastId, frame });
-        return this.#lastId;
+        return this.#frames === undefined ? this.#roomsChanged() : this.#say(frame);
       case "leave":
         return this.#roomsChanged();
       default:
@@ -136,6 +132,13 @@ export class WatchStream implements SessionStream {
 
   get #closed(): boolean {
     return this.#abort.signal.aborted;
+  }
+
+  /** Says a frame in the Watch that is being opened. */
+  #say(frame: RequestFrame): bigint {
+    this.#lastId++;
+    this.#frames?.push({ id: this.#lastId, frame });
+    return this.#lastId;
   }
 
   /** Its answer comes with the next Watch, under another number. */
@@ -202,7 +205,7 @@ export class WatchStream implements SessionStream {
     const limit = new Limit(this.options.environment, call);
     const contextValues = createContextValues().set(refreshToken, this.#refresh);
     const welcomeWithinMs = this.#probing ? probeTimeoutMs : this.options.timeoutMs;
-    limit.set(mode === WatchMode.LONG_POLL ? this.#endsWithinMs(mode) : welcomeWithinMs);
+    limit.set(mode === WatchMode.LONG_POLL ? this.#silentMs(mode) : welcomeWithinMs);
     this.#refresh = false;
     this.#probing = false;
     this.#asksNew = false;
@@ -215,10 +218,11 @@ export class WatchStream implements SessionStream {
         if (signal.aborted) break;
         this.#hadNews ||= frame.events.length > 0;
         this.listener.frame(frame);
-        if (frame.frame.case !== "welcome") continue;
-        welcomed = true;
-        this.#welcomed(frame.frame.value, mode, openedAtMs);
-        limit.set(this.#endsWithinMs(mode));
+        if (frame.frame.case === "welcome") {
+          welcomed = true;
+          this.#welcomed(frame.frame.value, mode, openedAtMs);
+        }
+        if (welcomed) limit.set(this.#silentMs(mode));
       }
       if (call.signal.aborted) return limit.error;
       return welcomed ? undefined : unavailable("the server ended the session");
@@ -246,16 +250,11 @@ export class WatchStream implements SessionStream {
     this.listener.measured(this.options.environment.now() - openedAtMs, timestampToMs(welcome.serverTime));
   }
 
-  /** How long the server may take to end a Watch. */
-  #endsWithinMs(mode: WatchMode): number {
-    switch (mode) {
-      case WatchMode.STREAM:
-        return durationToMs(this.#welcome?.heartbeatTimeout, 60_000) + lateMs;
-      case WatchMode.LONG_POLL:
-        return durationToMs(this.#welcome?.heartbeatInterval, 25_000) + this.options.timeoutMs;
-      default:
-        return this.options.timeoutMs;
-    }
+  /** How long the server may be silent: while a Watch lasts it gives a sign of life each heartbeat interval, or ends it. */
+  #silentMs(mode: WatchMode): number {
+    const { timeoutMs } = this.options;
+    if (mode === WatchMode.POLL) return timeoutMs;
+    return durationToMs(this.#welcome?.heartbeatInterval, 25_000) + timeoutMs;
   }
 
   /** Waits until the next Watch is due, or there is a reason for it. */

@@ -194,11 +194,13 @@ export class FakeServer {
     const { heartbeatIntervalMs = 25_000, heartbeatTimeoutMs = 60_000 } = this.#options;
     const lasts = mode === WatchMode.LONG_POLL ? heartbeatIntervalMs : heartbeatTimeoutMs;
     const timer = setTimeout(() => session.end(), lasts);
+    const pulse = setInterval(() => session.send({ frame: pong() }), heartbeatIntervalMs);
     try {
       if (this.buffered) yield* await all(session.outgoing());
       else yield* session.outgoing();
     } finally {
       clearTimeout(timer);
+      clearInterval(pulse);
       this.#watching.delete(session);
       this.#linger(session);
     }
@@ -262,7 +264,7 @@ export class FakeServer {
         return;
       }
       case "ping":
-        return reply({ case: "pong", value: { serverTime: timestampFromMs(Date.now()) } });
+        return reply(pong());
       case "refreshToken":
       case undefined:
         return;
@@ -435,6 +437,10 @@ export function switchedOff(reason: "REALTIME_OFF" | "TRANSPORT_OFF"): ConnectEr
   const message = "switched off on this server";
   const value = { code: Code.FailedPrecondition, reason, message };
   return new ConnectError(message, Code.FailedPrecondition, undefined, [{ desc: ErrorSchema, value }]);
+}
+
+function pong(): NonNullable<Response["frame"]> {
+  return { case: "pong", value: { serverTime: timestampFromMs(Date.now()) } };
 }
 
 function realtimeOff(): ConnectError {
