@@ -37,6 +37,7 @@ import { durationToMs, timestampToMs } from "../time";
 import { callSafely, report } from "./call-safely";
 import { Carriers } from "./carriers";
 import { Commands } from "./commands";
+import { Handover } from "./handover";
 import { type Asked, Link } from "./link";
 import { PresenceWatch } from "./presence";
 import { type Cursor, type Room, Rooms } from "./rooms";
@@ -80,8 +81,6 @@ export interface SessionOptions {
 /** The server repeats its word of lag while it holds; without news it is over. */
 const lagHoldsMs = 10_000;
 
-/** A websocket that is not welcomed by then may hang for long, and the rooms want to hear. */
-const holdMs = 2_000;
 /** Of a server that breaks the rules, so many different breaches are reported. */
 const maxReported = 20;
 
@@ -101,6 +100,7 @@ export class SessionDriver implements Session {
   readonly #commands: Commands;
   readonly #carriers: Carriers;
   readonly #presence: PresenceWatch;
+  readonly #handover: Handover;
   readonly #eventListeners = new Set<(event: Event) => void>();
   readonly #statusListeners = new Set<() => void>();
   readonly #lag = new Map<string, number>();
@@ -110,21 +110,12 @@ export class SessionDriver implements Session {
   #state: ConnectionState = { kind: "idle" };
   #sinceMs: number;
   #link: Link | undefined;
-  /** A websocket that is tried beside the link in use, which it replaces once it is welcomed. */
-  #candidate: Link | undefined;
-  /** Why the link in use ended while the candidate takes its session over. */
-  #takenOver: TcmError | undefined;
-  /** Until then the link in use opens no other Watch, for the candidate's sake. */
-  #holdUntilMs = 0;
-  /** Whether a candidate waits for the link in use to be welcomed. */
-  #returnDue = false;
   #sessionId: string;
   #rttMs: number | undefined;
   #clockOffsetMs = 0;
   #faults = 0;
   #cancelRetry: () => void = () => {};
   #cancelStreamTimer: () => void = () => {};
-  #cancelCandidate: () => void = () => {};
   #cancelLag: () => void = () => {};
   #stopped = false;
   welcome: Welcome | undefined;
@@ -141,6 +132,12 @@ export class SessionDriver implements Session {
       ...options,
       send: (command) => this.#sendCommand(command),
       changed: () => this.#changed(),
+    });
+    this.#handover = new Handover(options.environment, options.timeoutMs, {
+      open: (candidate) => {
+        candidate.stream = this.#carriers.openWebSocket(this.#listenTo(candidate));
+      },
+      failed: (error, takenOver) => this.#returnFailed(error, takenOver),
     });
     this.#presence = new PresenceWatch(options.environment, () => this.#tellPresence());
     this.#stopSignals = options.environment.onSignal((signal) => this.#signal(signal));
@@ -310,12 +307,7 @@ export class SessionDriver implements Session {
 
   /** Says hello. The joins follow at once: the server reads in order, and a round trip is saved. */
   #greet(link: Link, stream: SessionStream): boolean {
-    if (
-      this.#candidate !== undefined &&
-      link !== this.#candidate &&
-      this.#environment.now() < this.#holdUntilMs
-    )
-      return false;
+    if (!this.#handover.is(link) && !this.#handover.mayGreet) return false;
     link.beginAnew();
     link.pending = true;
     const { clientName: client } = this.#options;
@@ -323,7 +315,7 @@ export class SessionDriver implements Session {
     link.ask({ kind: "hello" }, { case: "hello", value: hello }, stream);
     // A session begins as online.
     if (this.#presence.state !== PresenceState.ONLINE) stream.send(this.#ownPresence());
-    if (link === this.#candidate) return true;
+    if (this.#handover.is(link)) return true;
     for (const room of this.#rooms.all()) this.#sendJoin(room, link, stream);
     return true;
   }
@@ -331,7 +323,7 @@ export class SessionDriver implements Session {
   #closeLink(): void {
     this.#link?.stream?.close();
     this.#link = undefined;
-    this.#dropCandidate();
+    this.#handover.drop();
     this.#carriers.cancelReturn();
     this.#cancelStreamTimer();
     this.#commands.lost();
@@ -341,10 +333,9 @@ export class SessionDriver implements Session {
   }
 
   #ended(link: Link, error: TcmError): void {
-    if (link === this.#candidate) return this.#returnFailed(error);
-    // The candidate's hello reached the server, which ended this one; its welcome is on the way.
-    if (this.#candidate !== undefined && error.code === Code.Aborted) this.#takenOver = error;
-    else this.#lost(error, false);
+    if (this.#handover.is(link)) return this.#handover.failed(error);
+    if (error.code === Code.Aborted && this.#handover.takesOver(error)) return;
+    this.#lost(error, false);
   }
 
   #lost(error: TcmError, silent: boolean): void {
@@ -360,38 +351,15 @@ export class SessionDriver implements Session {
   }
 
   #planReturn(): void {
-    this.#carriers.planReturn(() => this.#tryReturn());
+    this.#carriers.planReturn(() => {
+      if (this.#link !== undefined && this.#isUp()) this.#handover.begin(this.#link);
+    });
   }
 
-  /** Opens a websocket beside the link in use. Its welcome ends that one on the server, too: it is the same session. */
-  #tryReturn(): void {
-    if (this.#candidate !== undefined || !this.#isUp()) return;
-    // A Watch that is being opened would take the session back.
-    this.#returnDue = this.#link?.pending === true;
-    if (this.#returnDue) return;
-    const link = new Link();
-    this.#candidate = link;
-    this.#holdUntilMs = this.#environment.now() + holdMs;
-    this.#cancelCandidate = this.#environment.after(this.#options.timeoutMs, () =>
-      this.#returnFailed(unavailable("the websocket was silent for too long")),
-    );
-    link.stream = this.#carriers.openWebSocket(this.#listenTo(link));
-  }
-
-  #returnFailed(error: TcmError): void {
-    const takenOver = this.#takenOver;
-    this.#dropCandidate();
+  #returnFailed(error: TcmError, takenOver: TcmError | undefined): void {
     this.#carriers.decide({ kind: "return-failed", reason: error.reason });
     if (takenOver === undefined) this.#planReturn();
     else this.#lost(takenOver, false);
-  }
-
-  #dropCandidate(): void {
-    this.#cancelCandidate();
-    this.#candidate?.stream?.close();
-    this.#candidate = undefined;
-    this.#takenOver = undefined;
-    this.#returnDue = false;
   }
 
   /**
@@ -402,8 +370,7 @@ export class SessionDriver implements Session {
   #moveOver(link: Link): void {
     const old = this.#link;
     this.#link = link;
-    this.#candidate = undefined;
-    this.#dropCandidate();
+    this.#handover.done();
     old?.stream?.close();
     this.#carriers.cancelReturn();
     this.#carriers.decide({ kind: "returned" });
@@ -461,7 +428,7 @@ export class SessionDriver implements Session {
       case "ack":
         return this.#commands.acked(frame.value.requestId, frame.value.result?.result ?? { case: undefined });
       case "error":
-        if (link === this.#candidate) return this.#returnFailed(fromErrorMessage(frame.value));
+        if (this.#handover.is(link)) return this.#handover.failed(fromErrorMessage(frame.value));
         return this.#refused(asked, fromErrorMessage(frame.value));
       case "bookmark":
         return this.#bookmark(frame.value.room, frame.value.position);
@@ -495,13 +462,13 @@ export class SessionDriver implements Session {
       if (welcome.serverTime !== undefined) {
         this.#clockOffsetMs = timestampToMs(welcome.serverTime) - this.#environment.now();
       }
-      if (link === this.#candidate) this.#moveOver(link);
+      if (this.#handover.is(link)) this.#moveOver(link);
       else this.#carriers.decide({ kind: "welcomed" });
       this.#planReturn();
       this.#dispatch({ kind: "welcomed", roomsPending: !this.#rooms.current });
       this.#commands.welcomed(welcome);
     }
-    if (this.#returnDue) this.#tryReturn();
+    this.#handover.welcomed(link);
     this.#changed();
   }
 

@@ -5,7 +5,7 @@ import type { Ack, RealtimeService } from "@tcmanager/gen/tcmanager/v1/realtime_
 import { TcmError, toTcmError, unavailable } from "../errors";
 
 /** A command as it is sent. */
-export type CommandMessage = MessageInitShape<typeof CommandSchema>;
+type CommandMessage = MessageInitShape<typeof CommandSchema>;
 
 /** Of a browser's six connections to a server some must stay free for what people look at. */
 const maxInFlight = 3;

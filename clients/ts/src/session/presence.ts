@@ -2,12 +2,12 @@ import { PresenceState } from "@tcmanager/gen/tcmanager/v1/collaboration_pb";
 import type { Environment, WakeSignal } from "../environment";
 
 /** Without a hand on the machine for this long, its user counts as away. */
-export const idleAfterMs = 5 * 60_000;
+const idleAfterMs = 5 * 60_000;
 /** A glance at another tab is no absence. */
-export const hiddenIdleAfterMs = 3_000;
+const hiddenIdleAfterMs = 3_000;
 
 /** What a user at a machine can be. */
-export type OwnPresence = PresenceState.ONLINE | PresenceState.IDLE;
+type OwnPresence = PresenceState.ONLINE | PresenceState.IDLE;
 
 /**
  * PresenceWatch watches whether somebody is at the machine: idle is a page that is

@@ -12,7 +12,7 @@ export interface Cursor {
 }
 
 /** What a room makes of an event: it is new, or was seen before, or one before it is missing. */
-export type Acceptance = "fresh" | "seen" | "gap";
+type Acceptance = "fresh" | "seen" | "gap";
 
 /** What came of a frame's events. */
 export interface Delivered {

@@ -29,7 +29,7 @@ const pollHiddenMs = 15_000;
 /** How soon to look again whether the session was taken over. */
 const holdMs = 250;
 /** How often a server is asked on which real-time is switched off. */
-export const pollOffMs = 30_000;
+const pollOffMs = 30_000;
 
 /** What a WatchStream is made of. */
 export interface WatchOptions {
