@@ -39,6 +39,7 @@ var allowed = []struct {
 	{"service/page", []string{"service/fault"}},
 	{"service/text", []string{"service/fault"}},
 	{"service/wire", nil},
+	{"service/history", nil},
 	{"service/limit", nil},
 
 	// What is kept.
@@ -59,6 +60,9 @@ var allowed = []struct {
 	{"service/notification", noun},
 	{"service/run", append(slices.Clone(noun), "service/notification", "service/rules")},
 
+	// What forgets.
+	{"service/retention", []string{"service/once", "service/store"}},
+
 	// Those who listen.
 	{"service/router", []string{"service/event", "service/store"}},
 	{"service/presence", []string{"service/event", "service/router"}},
@@ -75,6 +79,7 @@ var allowed = []struct {
 	// What people start.
 	{"clients/web", nil},
 	{"clients/go", nil},
+	{"clients/go/tcmtest", []string{"clients/go"}},
 	{"cmd/tcm/...", []string{"cmd/tcm/...", "clients/go"}}, // it runs far from the server: nothing of service is there
 	{"cmd/tcmanager/...", []string{"cmd/tcmanager/...", "interceptors/...", "service/...", "clients/web"}},
 }
@@ -130,7 +135,7 @@ func TestEachRowIsOfAPackageThatIsThere(t *testing.T) {
 // TestOnlyTestsUseWhatIsForTests: the product must not carry the testing package.
 func TestOnlyTestsUseWhatIsForTests(t *testing.T) {
 	for _, imports := range packages(t, "..") {
-		for _, forTests := range []string{"service/scene", "service/store/storetest"} {
+		for _, forTests := range []string{"service/scene", "service/store/storetest", "clients/go/tcmtest"} {
 			if file, ok := imports[forTests]; ok {
 				t.Errorf("%s imports %s, which is for tests", file, forTests)
 			}
