@@ -24,7 +24,7 @@ var museum = []struct {
 	{"no-dedupe", "Unique", "TestAJoinMissesNothingOfWhatComesMeanwhile", "3"},
 	{"subscribe-after-read", "Reliable", "TestAJoinMissesNothingOfWhatComesMeanwhile", "15"},
 	{"resume-one-too-late", "Resumable", "TestRoomsLoseNothing", "1"},
-	{"epoch-ignored", "Resumable", "TestRoomsLoseNothing", "3"},
+	{"epoch-ignored", "Resumable", "TestAStoreThatWasCopiedBackIsNoticed", "3"},
 	{"bookmark-jumps-the-queue", "Bookmarkable", "TestRoomsLoseNothing", "2"},
 	{"role-checked-at-join-only", "Authorised", "TestARightThatIsLostEndsWithinASecond", "3"},
 }
