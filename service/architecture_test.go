@@ -83,6 +83,7 @@ var allowed = []struct {
 	// What people start.
 	{"clients/web", nil},
 	{"clients/go", nil},
+	{"clients/go/tcmtest", []string{"clients/go"}},
 	{"cmd/tcm/...", []string{"cmd/tcm/...", "clients/go"}}, // it runs far from the server: nothing of service is there
 	{"cmd/tcmanager/...", []string{"cmd/tcmanager/...", "interceptors/...", "service/...", "clients/web"}},
 }
@@ -138,7 +139,7 @@ func TestEachRowIsOfAPackageThatIsThere(t *testing.T) {
 // TestOnlyTestsUseWhatIsForTests: the product must not carry the testing package.
 func TestOnlyTestsUseWhatIsForTests(t *testing.T) {
 	for _, imports := range packages(t, "..") {
-		for _, forTests := range []string{"service/scene", "service/store/storetest"} {
+		for _, forTests := range []string{"service/scene", "service/store/storetest", "clients/go/tcmtest"} {
 			if file, ok := imports[forTests]; ok {
 				t.Errorf("%s imports %s, which is for tests", file, forTests)
 			}
