@@ -35,10 +35,10 @@ type Store interface {
 	// Check reads a backup whole, and refuses it if it is damaged, of something else
 	// or of a newer version.
 	Check(ctx context.Context, path string, p store.Progress) (store.Backup, error)
-	// Restore puts the state of a backup in the place of the store's and returns where
-	// that is kept. Whatever it refuses, it refuses before it changes anything: also a
-	// store that is in use.
-	Restore(ctx context.Context, from string, p store.Progress) (aside string, err error)
+	// Restore checks a backup, puts its state in the place of the store's, and returns
+	// where that is kept. Whatever it refuses, it refuses before it changes anything:
+	// also a store that is in use.
+	Restore(ctx context.Context, from string, p store.Progress) (b store.Backup, aside string, err error)
 }
 
 // Options are of one backup.
@@ -124,7 +124,7 @@ func mayWrite(to string, force bool) error {
 }
 
 func taken(to string) error {
-	return fmt.Errorf("%s is there already; choose another name, or add --force to replace it: %w", to, fs.ErrExist)
+	return fmt.Errorf("%s is there already; choose another name, or add --force to replace it", to)
 }
 
 // publish gives a file its name, durably. It finds out by the same act whether the

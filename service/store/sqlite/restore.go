@@ -18,50 +18,50 @@ import (
 // spare is what restoring needs beyond the size of the backup.
 const spare = 1 << 20
 
-// Restore puts the state of a backup in the place of the data file, and returns
-// where it keeps what was there; empty if nothing was.
+// Restore checks a backup, puts its state in the place of the data file, and
+// returns where it keeps what was there; empty if nothing was.
 //
 // All that can be refused is refused before anything is changed: a bad backup, a
 // server that has the data file open, a folder that can't be written or has no
 // space. From then on there is a whole data file at each moment: the old one, and
 // with one rename the new one.
-func (f File) Restore(ctx context.Context, from string, p store.Progress) (aside string, err error) {
-	b, err := f.Check(ctx, from, p)
-	if err != nil {
-		return "", err
+func (f File) Restore(ctx context.Context, from string, p store.Progress) (b store.Backup, aside string, err error) {
+	if b, err = f.Check(ctx, from, p); err != nil {
+		return b, "", err
 	}
 	path, err := filepath.Abs(f.Path)
 	if err != nil {
-		return "", fmt.Errorf("data file %s: %w", f.Path, err)
+		return b, "", fmt.Errorf("data file %s: %w", f.Path, err)
 	}
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", fmt.Errorf("make the folder of the data file: %w", err)
+		return b, "", fmt.Errorf("make the folder of the data file: %w", err)
 	}
 	lock, err := lockToRestore(path)
 	if err != nil {
-		return "", err
+		return b, "", err
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path, dir = real, filepath.Dir(real)
 	}
 	if err := mayBeReplaced(path); err != nil {
-		return "", err
+		return b, "", err
 	}
 	if err := disk.NeedSpace(dir, b.Bytes+spare); err != nil {
-		return "", err
+		return b, "", err
 	}
 	unpacked, err := unpack(ctx, from, dir, p)
 	if err != nil {
-		return "", err
+		return b, "", err
 	}
 	defer func() {
 		if e := os.Remove(unpacked); !errors.Is(e, fs.ErrNotExist) {
 			err = errors.Join(err, e)
 		}
 	}()
-	return f.replace(ctx, path, unpacked)
+	aside, err = f.replace(ctx, path, unpacked)
+	return b, aside, err
 }
 
 // lockToRestore keeps servers out. A superuser leaves the lock file to the server's
