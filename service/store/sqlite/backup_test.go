@@ -484,3 +484,38 @@ func TestBackupOntoAFullDisk(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestTheLogOfADamagedFileIsNotPlayedIntoTheRestoredOne: SQLite would take any log
+// of the right name for the data file's own.
+func TestTheLogOfADamagedFileIsNotPlayedIntoTheRestoredOne(t *testing.T) {
+	from, path := backupFile(t), dataPath(t)
+	killed := killedChild(t, path, 0, 30, false)
+	if err := patch(path, 0, bytes.Repeat([]byte{0xa5}, 200)); err != nil {
+		t.Fatal(err)
+	}
+	log, err := os.ReadFile(path + "-wal")
+	if err != nil || len(log) == 0 {
+		t.Fatal(err)
+	}
+	_, aside, err := File{Path: path}.Restore(t.Context(), from, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if kept, err := os.ReadFile(aside + "-wal"); err != nil || !bytes.Equal(kept, log) {
+		t.Errorf("its log is not kept with it: %v", err)
+	}
+	s := open(t, Options{Path: path})
+	checkIntegrity(t, s)
+	err = s.View(t.Context(), func(r store.Reader) error {
+		for id := range killed {
+			if _, err := r.User(id); err == nil {
+				t.Fatalf("%s has come from the old log", id)
+			}
+		}
+		_, err := r.User("49")
+		return err
+	})
+	if err = errors.Join(err, s.Close()); err != nil {
+		t.Error(err)
+	}
+}
