@@ -33,8 +33,9 @@ type File struct {
 	Now     func() time.Time // nil for time.Now
 }
 
-// Places in the header of an SQLite file, see "Database File Format".
+// The header of an SQLite file, see "Database File Format", and places in it.
 const (
+	magic           = "SQLite format 3\x00"
 	headerSize      = 100
 	atPageSize      = 16 // two bytes; 1 means 65,536
 	atReadWrite     = 18 // two bytes: 1 for a file with a rollback journal, 2 for one in WAL mode
@@ -299,7 +300,7 @@ func readHeader(path string) (b store.Backup, sum uint32, err error) {
 	switch {
 	case info.Size() == 0:
 		return b, 0, damaged(path, "it is empty")
-	case !bytes.HasPrefix(h, []byte("SQLite format 3\x00")):
+	case !bytes.HasPrefix(h, []byte(magic)):
 		return b, 0, fmt.Errorf("%s is not a backup of TCManager's; name a file that \"tcmanager backup\" wrote", path)
 	case binary.BigEndian.Uint32(h[atApplicationID:]) != applicationID:
 		return b, 0, fmt.Errorf("%s is another program's SQLite file; name a file that \"tcmanager backup\" wrote", path)

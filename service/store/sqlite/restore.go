@@ -1,11 +1,13 @@
 package sqlite
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -45,9 +47,11 @@ func (f File) Restore(ctx context.Context, from string, p store.Progress) (b sto
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path, dir = real, filepath.Dir(real)
 	}
-	if err := mayBeReplaced(path); err != nil {
+	healthy, err := mayBeReplaced(path)
+	if err != nil {
 		return b, "", err
 	}
+	sweep(dir)
 	if err := disk.NeedSpace(dir, b.Bytes+spare); err != nil {
 		return b, "", err
 	}
@@ -60,7 +64,10 @@ func (f File) Restore(ctx context.Context, from string, p store.Progress) (b sto
 			err = errors.Join(err, e)
 		}
 	}()
-	aside, err = f.replace(ctx, path, unpacked)
+	if healthy {
+		fold(ctx, path)
+	}
+	aside, err = f.replace(path, unpacked)
 	return b, aside, err
 }
 
@@ -84,29 +91,42 @@ func lockToRestore(path string) (*os.File, error) {
 	return lock, nil
 }
 
-// mayBeReplaced refuses to take another program's file away.
-func mayBeReplaced(path string) (err error) {
+// mayBeReplaced refuses to take another program's file away. It returns whether the
+// file there begins as ours do: if not, it is damaged, or there is none.
+func mayBeReplaced(path string) (healthy bool, err error) {
 	file, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return fmt.Errorf("data file %s: %w", path, err)
+		return false, fmt.Errorf("data file %s: %w", path, err)
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
 	h := make([]byte, headerSize)
-	n, err := file.Read(h)
-	if n < headerSize {
-		return nil // an accident at its birth; whatever it is, it is kept
+	if n, err := io.ReadFull(file, h); n < headerSize {
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return false, nil // an accident at its birth; whatever it is, it is kept
+		}
+		return false, fmt.Errorf("data file %s: %w", path, err)
 	}
-	if err != nil {
-		return fmt.Errorf("data file %s: %w", path, err)
+	switch {
+	case !bytes.HasPrefix(h, []byte(magic)):
+		return false, nil
+	case binary.BigEndian.Uint32(h[atApplicationID:]) != applicationID:
+		return false, fmt.Errorf("data file %s is another program's SQLite file; choose another data directory", path)
 	}
-	id := binary.BigEndian.Uint32(h[atApplicationID:])
-	if strings.HasPrefix(string(h), "SQLite format 3\x00") && id != applicationID {
-		return fmt.Errorf("data file %s is another program's SQLite file; choose another data directory", path)
+	return true, nil
+}
+
+// unpacking is how the names of files begin that will be data files.
+const unpacking = ".restoring-"
+
+// sweep removes what an earlier restore was writing when it was killed.
+func sweep(dir string) {
+	left, _ := filepath.Glob(filepath.Join(dir, unpacking+"*"))
+	for _, path := range left {
+		_ = os.Remove(path) // it takes space, and nothing else
 	}
-	return nil
 }
 
 // unpack makes a data file of a backup, beside the one that it will replace.
@@ -115,7 +135,7 @@ func unpack(ctx context.Context, from, dir string, p store.Progress) (path strin
 	if err != nil {
 		return "", err
 	}
-	out, err := os.CreateTemp(dir, ".restoring-*")
+	out, err := os.CreateTemp(dir, unpacking+"*")
 	if err != nil {
 		return "", fmt.Errorf("write into %s: %w", dir, err)
 	}
@@ -156,7 +176,7 @@ func copyFile(ctx context.Context, out *os.File, from string, p store.Progress) 
 }
 
 // replace keeps the data file aside and puts the new one in its place.
-func (f File) replace(ctx context.Context, path, unpacked string) (aside string, err error) {
+func (f File) replace(path, unpacked string) (aside string, err error) {
 	old, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -166,7 +186,6 @@ func (f File) replace(ctx context.Context, path, unpacked string) (aside string,
 		if err := disk.Adopt(unpacked, old); err != nil {
 			return "", err
 		}
-		fold(ctx, path)
 		if aside, err = keepAside(path, path+".replaced-"+f.now().UTC().Format("20060102T150405Z")); err != nil {
 			return "", fmt.Errorf("keep the data file aside: %w", err)
 		}
@@ -183,8 +202,9 @@ func (f File) replace(ctx context.Context, path, unpacked string) (aside string,
 	return aside, disk.SyncNames(filepath.Dir(path))
 }
 
-// fold brings what lies in PATH-wal into the data file, so that it is whole without.
-// If it can't, because the file is damaged, say, PATH-wal is kept aside with it.
+// fold brings what lies in PATH-wal into the data file, so that it is whole without
+// it. If it can't, both are kept aside. It must not be tried with a damaged file:
+// SQLite drops the log of one that is empty.
 func fold(ctx context.Context, path string) {
 	_ = onConn(ctx, path, "rw", func(c *sql.Conn) error {
 		_, err := c.ExecContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)")
