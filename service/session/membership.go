@@ -102,64 +102,74 @@ func (s *Session) enter(room event.Room, m *membership) error {
 // begin reads the room in one snapshot, authorised again in that same snapshot,
 // and queues the answer; events after it follow from the log.
 func (s *Session) begin(ctx context.Context, to uint64, room event.Room, m *membership, asked *pb.Position, before ...*pb.SubscribeResponse) error {
-	source := s.srv.deps.Rooms[room.Kind()]
-	joined := &pb.Joined{Room: string(room)}
-	var from, newest event.Position
-	var newestRun uint32
-	reset := ""
-	err := s.srv.deps.Store.View(ctx, func(r store.Reader) error {
-		if _, err := source.Enter(r, s.userID(), room, access.Read); err != nil {
-			return err
-		}
-		if m.follow {
-			var err error
-			if newestRun, err = newestRunOf(r, room); err != nil {
-				return err
-			}
-		}
-		head, err := r.Head(room)
-		if err != nil {
-			return fmt.Errorf("read the head of %s: %w", room, err)
-		}
-		newest = head.Newest
-		if m.new && head.Trim.Offset == 0 {
-			asked = head.Trim.Proto() // the place before the first event
-		}
-		if asked != nil {
-			if reset, err = s.srv.whyNot(r, room, head, event.PositionOf(asked)); err != nil {
-				return err
-			}
-		}
-		if asked != nil && reset == "" {
-			joined.Recovered = true
-			from = event.PositionOf(asked)
-			return nil
-		}
-		from = newest
-		if err := addRecent(r, room, joined); err != nil {
-			return err
-		}
-		return source.Snapshot(r, s.userID(), room, joined)
-	})
-	if err != nil {
+	var found arrival
+	if err := s.srv.deps.Store.View(ctx, func(r store.Reader) (err error) {
+		found, err = s.arrive(r, room, m, asked)
+		return err
+	}); err != nil {
 		return err
 	}
 	s.mu.Lock()
-	m.newest, m.read = newestRun, true
+	m.newest, m.read = found.newestRun, true
 	s.mu.Unlock()
-	joined.Position = newest.Proto()
+	joined := found.joined
 	joined.Presence, joined.Activity = s.srv.deps.Presence.Room(room)
-	if reset != "" {
-		before = append(before, resetOf(room, reset))
+	if found.reset != "" {
+		before = append(before, resetOf(room, found.reset))
 	}
 	answer := &pb.SubscribeResponse{ReplyTo: to, Frame: &pb.SubscribeResponse_Joined{Joined: joined}}
-	if !s.out.begin(room, m.place, from, newest.Offset, m.follow, append(before, answer)...) {
+	if !s.out.begin(room, m.place, found.from, found.newest.Offset, m.follow, append(before, answer)...) {
 		return errLeftRoom
 	}
 	if joined.Recovered {
 		s.told.Add(1)
 	}
 	return nil
+}
+
+// arrival is what a session finds when it comes into a room.
+type arrival struct {
+	joined    *pb.Joined
+	from      event.Position // what follows begins behind it
+	newest    event.Position
+	reset     string // why it couldn't go on where the client was; empty if it does, or wasn't asked to
+	newestRun uint32 // of a project that is followed
+}
+
+// arrive reads a room from a snapshot, from where the client was if it can go on
+// there.
+func (s *Session) arrive(r store.Reader, room event.Room, m *membership, asked *pb.Position) (a arrival, err error) {
+	source := s.srv.deps.Rooms[room.Kind()]
+	if _, err := source.Enter(r, s.userID(), room, access.Read); err != nil {
+		return a, err
+	}
+	if m.follow {
+		if a.newestRun, err = newestRunOf(r, room); err != nil {
+			return a, err
+		}
+	}
+	head, err := r.Head(room)
+	if err != nil {
+		return a, fmt.Errorf("read the head of %s: %w", room, err)
+	}
+	a.newest = head.Newest
+	a.joined = &pb.Joined{Room: string(room), Position: a.newest.Proto()}
+	if m.new && head.Trim.Offset == 0 {
+		asked = head.Trim.Proto() // the place before the first event
+	}
+	if asked != nil {
+		a.from = event.PositionOf(asked)
+		a.reset, err = s.srv.whyNot(r, room, head, a.from)
+		if err != nil || a.reset == "" {
+			a.joined.Recovered = true
+			return a, err
+		}
+	}
+	a.from = a.newest
+	if err := addRecent(r, room, a.joined); err != nil {
+		return a, err
+	}
+	return a, source.Snapshot(r, s.userID(), room, a.joined)
 }
 
 // newestRunOf returns the number of the newest run of a project; 0 if there is none.

@@ -92,7 +92,7 @@ var options = []option{
 	{group: groupSignIn, name: "jwt-audience", kind: "text", usage: "what the claim aud of tokens must hold",
 		set: text(func(c *Config) *string { return &c.Audience }, anything)},
 
-	{group: groupRealtime, name: "realtime", kind: "bool", def: "true", usage: "live sessions; without them calls and pages go on, and pages show what was when they were loaded",
+	{group: groupRealtime, name: "realtime", kind: "bool", def: "true", usage: "live sessions; without them calls go on, and pages are refreshed every 30 s",
 		set: boolean(func(c *Config) *bool { return &c.Realtime })},
 	{group: groupRealtime, name: "transports", kind: "list", def: carriers(","), usage: "how sessions may come, comma-separated: native (gRPC), websocket, watch (for networks that let no websocket through)",
 		set: setTransports},
