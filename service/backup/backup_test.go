@@ -195,7 +195,7 @@ func TestAPlaceWhereNoFileCanBeIsRefusedAtOnce(t *testing.T) {
 	for to, want := range map[string]string{
 		dir:                              "is a folder; name a file in it",
 		filepath.Join(dir, "no", "mine"): "make it first",
-		filepath.Join(link):              "is not a file",
+		link:                             "is not a file",
 	} {
 		st := &fake{}
 		if _, err := Take(t.Context(), st, to, Options{Force: true}); err == nil || !strings.Contains(err.Error(), want) || st.begun() != 0 {

@@ -44,8 +44,8 @@ func (f File) Restore(ctx context.Context, from string, p store.Progress) (b sto
 		return b, "", err
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path, dir = real, filepath.Dir(real)
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path, dir = target, filepath.Dir(target)
 	}
 	healthy, err := mayBeReplaced(path)
 	if err != nil {
