@@ -50,6 +50,10 @@ const (
 	// syncEvery is after how many steps, of 4 MB, the copy is synced. All at once at
 	// the end, 500 MB made a commit of the server wait for 150 ms.
 	syncEvery = 2
+
+	// reserve is what a backup leaves free of a disk: it may be the server's own, whose
+	// PATH-wal grows meanwhile.
+	reserve = maxWAL
 )
 
 // Backup copies the data file, as it is at one moment, into a file that is there
@@ -90,7 +94,7 @@ func (f File) Backup(ctx context.Context, to string, p store.Progress) error {
 		if err = c.QueryRowContext(ctx, "SELECT page_count, page_size FROM pragma_page_count, pragma_page_size").Scan(&pages, &size); err != nil {
 			return err
 		}
-		if err = disk.NeedSpace(filepath.Dir(to), pages*size); err != nil {
+		if err = disk.NeedSpace(filepath.Dir(to), pages*size+reserve); err != nil {
 			return err
 		}
 		return explainBackup(to, copyPages(ctx, c, to, size, p))

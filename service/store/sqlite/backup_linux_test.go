@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -54,7 +55,7 @@ func TestRestoreWithoutRightsIsRefusedBeforeAnythingIsChanged(t *testing.T) {
 		}
 		var err error
 		asNobody(t, func() { _, _, err = File{Path: path}.Restore(t.Context(), from, nil) })
-		if !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), path) {
+		if !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "as the user that the server runs as") {
 			t.Error(err)
 		}
 		if err := os.Chmod(dir, 0o755); err != nil {
@@ -81,15 +82,15 @@ func TestRestoreWithoutRightsIsRefusedBeforeAnythingIsChanged(t *testing.T) {
 const diskEnv = "TCMANAGER_TEST_SMALL_DISK"
 
 // onSmallDisk runs the test again in a child that has a mount table of its own, and
-// in that one a disk of 24 MB at the folder that it gets. Nothing of it outlives
+// in that one a disk of so many MB at the folder that it gets. Nothing of it outlives
 // the child.
-func onSmallDisk(t *testing.T, test func(dir string)) {
+func onSmallDisk(t *testing.T, mb int, test func(dir string)) {
 	t.Helper()
 	if dir := os.Getenv(diskEnv); dir != "" {
 		if err := unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 			t.Fatal("keep the mount table to oneself:", err)
 		}
-		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=24m"); err != nil {
+		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dm", mb)); err != nil {
 			t.Fatal("mount a small disk:", err)
 		}
 		test(dir)
@@ -132,7 +133,7 @@ func fill(t *testing.T, dir string) {
 }
 
 func TestADiskThatFillsUpUnderABackup(t *testing.T) {
-	onSmallDisk(t, func(dir string) {
+	onSmallDisk(t, 96, func(dir string) {
 		path := dataPath(t)
 		s := open(t, Options{Path: path})
 		grow(t, s, 12)
@@ -160,7 +161,7 @@ func TestADiskThatFillsUpUnderABackup(t *testing.T) {
 }
 
 func TestADiskWithTooLittleSpaceIsRefusedBeforeItIsFull(t *testing.T) {
-	onSmallDisk(t, func(dir string) {
+	onSmallDisk(t, 24, func(dir string) {
 		path := dataPath(t)
 		s := open(t, Options{Path: path})
 		grow(t, s, 30)
@@ -193,7 +194,7 @@ func TestADiskWithTooLittleSpaceIsRefusedBeforeItIsFull(t *testing.T) {
 }
 
 func TestADiskThatFillsUpUnderARestoreLeavesTheOldData(t *testing.T) {
-	onSmallDisk(t, func(dir string) {
+	onSmallDisk(t, 24, func(dir string) {
 		path := dataPath(t)
 		s := open(t, Options{Path: path})
 		grow(t, s, 12)

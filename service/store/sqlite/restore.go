@@ -37,7 +37,7 @@ func (f File) Restore(ctx context.Context, from string, p store.Progress) (b sto
 	}
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return b, "", fmt.Errorf("make the folder of the data file: %w", err)
+		return b, "", asOwner(fmt.Errorf("make the folder of the data file: %w", err))
 	}
 	lock, err := lockToRestore(path)
 	if err != nil {
@@ -83,12 +83,20 @@ func lockToRestore(path string) (*os.File, error) {
 		return nil, fmt.Errorf("data file %s is in use by %s; stop it, restore, and start it again", path, held.Holder("a server"))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("data file %s: %w", path, err)
+		return nil, asOwner(fmt.Errorf("data file %s: %w", path, err))
 	}
 	if err := disk.Adopt(path+".lock", dir); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
 	return lock, nil
+}
+
+// asOwner says what to do about rights that are missing.
+func asOwner(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w; restore as the user that the server runs as", err)
+	}
+	return err
 }
 
 // mayBeReplaced refuses to take another program's file away. It returns whether the
@@ -137,7 +145,7 @@ func unpack(ctx context.Context, from, dir string, p store.Progress) (path strin
 	}
 	out, err := os.CreateTemp(dir, unpacking+"*")
 	if err != nil {
-		return "", fmt.Errorf("write into %s: %w", dir, err)
+		return "", asOwner(fmt.Errorf("write into %s: %w", dir, err))
 	}
 	defer func() {
 		if err != nil {
