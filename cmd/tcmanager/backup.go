@@ -20,9 +20,16 @@ import (
 	"github.com/tcmanager/tcmanager/service/store/sqlite"
 )
 
-// dataFile is the store of a server with these options, as backups see it.
+// dataFile is the SQLite store of a server with these options, as backups see it.
 func dataFile(c config.Config) sqlite.File {
 	return sqlite.File{Path: filepath.Join(c.DataDir, "tcmanager.db"), Version: version}
+}
+
+// kept is the store of a server with these options, as backups see it, and how it is
+// called. Another kind of store is chosen here.
+func kept(c config.Config) (st backup.Store, name string) {
+	file := dataFile(c)
+	return file, file.Path
 }
 
 // newKeeper returns what takes backups by itself; nil if no folder is set for them.
@@ -30,7 +37,8 @@ func newKeeper(c config.Config, d Deps) (*backup.Keeper, error) {
 	if c.BackupDir == "" {
 		return nil, nil
 	}
-	return backup.NewKeeper(dataFile(c), backup.Config{
+	st, _ := kept(c)
+	return backup.NewKeeper(st, backup.Config{
 		Dir: c.BackupDir, Every: c.BackupEvery, Keep: c.BackupKeep, Logger: d.Log, Registerer: d.Registerer,
 	})
 }
@@ -65,7 +73,8 @@ A server takes backups by itself with --backup-dir; see "tcmanager serve --help"
 			}
 			began := time.Now()
 			p := newProgress(cmd.ErrOrStderr())
-			b, err := backup.Take(cmd.Context(), dataFile(c), to, backup.Options{Force: force, Progress: p.say})
+			st, _ := kept(c)
+			b, err := backup.Take(cmd.Context(), st, to, backup.Options{Force: force, Progress: p.say})
 			p.end()
 			if err != nil {
 				return err
@@ -108,7 +117,7 @@ what it does; those that have not go on where they were.`,
 			if err != nil {
 				return &usageError{err}
 			}
-			done, says, err := restore(cmd.Context(), dataFile(c), from, dryRun, newProgress(cmd.ErrOrStderr()))
+			done, says, err := restore(cmd.Context(), c, from, dryRun, newProgress(cmd.ErrOrStderr()))
 			if err != nil {
 				return err
 			}
@@ -125,14 +134,15 @@ what it does; those that have not go on where they were.`,
 
 // restore checks a backup and, unless it is a dry run, restores it. It returns what
 // to tell.
-func restore(ctx context.Context, file sqlite.File, from string, dryRun bool, p *progress) (done report, says []string, err error) {
+func restore(ctx context.Context, c config.Config, from string, dryRun bool, p *progress) (done report, says []string, err error) {
 	defer p.end()
 	began := time.Now()
+	st, name := kept(c)
 	var b store.Backup
 	if dryRun {
-		b, err = file.Check(ctx, from, p.say)
+		b, err = st.Check(ctx, from, p.say)
 	} else {
-		b, done.Kept, err = file.Restore(ctx, from, p.say)
+		b, done.Kept, err = st.Restore(ctx, from, p.say)
 	}
 	if err != nil {
 		return done, nil, err
@@ -143,8 +153,8 @@ func restore(ctx context.Context, file sqlite.File, from string, dryRun bool, p 
 	if dryRun {
 		return done, []string{what + ", good"}, nil
 	}
-	done.RestoredTo = file.Path
-	says = []string{what + ", restored to " + file.Path}
+	done.RestoredTo = name
+	says = []string{what + ", restored to " + name}
 	if done.Kept != "" {
 		says = append(says, "what was there is kept as "+done.Kept+"; remove it when it isn't needed any more")
 	}
