@@ -28,8 +28,8 @@ import (
 	"github.com/tcmanager/tcmanager/service/store/sqlite"
 )
 
-// report reports n results to a run, one call each.
-func (w *town) report(run string, n int) {
+// reportSome reports n results to a run, one call each.
+func (w *town) reportSome(run string, n int) {
 	w.t.Helper()
 	rng := rand.New(rand.NewPCG(uint64(n), 7))
 	for i := range n {
@@ -62,20 +62,20 @@ func TestARestoreIsNoticedByEachClientThatHasSeenMore(t *testing.T) {
 			}
 		}
 	}
-	w.report(shorter, 5)
-	w.report(longer, 5)
+	w.reportSome(shorter, 5)
+	w.reportSome(longer, 5)
 	w.settle(15*time.Second, early...)
 	for _, c := range early {
 		c.Cut()
 	}
-	w.report(shorter, 3) // which the early ones have missed and the backup has
-	w.report(longer, 3)
+	w.reportSome(shorter, 3) // which the early ones have missed and the backup has
+	w.reportSome(longer, 3)
 	to := filepath.Join(t.TempDir(), "mine.backup")
 	if _, err := backup.Take(t.Context(), dataFile(w.cfg), to, backup.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	w.report(shorter, 4)
-	w.report(longer, 4)
+	w.reportSome(shorter, 4)
+	w.reportSome(longer, 4)
 	w.settle(15*time.Second, late...)
 	w.log(true)
 
@@ -87,10 +87,10 @@ func TestARestoreIsNoticedByEachClientThatHasSeenMore(t *testing.T) {
 		t.Fatal(aside, err)
 	}
 	w.start()
-	w.report(longer, 12)
+	w.reportSome(longer, 12)
 	w.settle(15*time.Second, all...)
-	w.report(shorter, 2)
-	w.report(longer, 2)
+	w.reportSome(shorter, 2)
+	w.reportSome(longer, 2)
 	w.settle(15*time.Second, all...)
 	for _, c := range all {
 		c.Cut()
