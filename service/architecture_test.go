@@ -59,6 +59,9 @@ var allowed = []struct {
 	{"service/notification", noun},
 	{"service/run", append(slices.Clone(noun), "service/notification", "service/rules")},
 
+	// What forgets.
+	{"service/retention", []string{"service/once", "service/store"}},
+
 	// Those who listen.
 	{"service/router", []string{"service/event", "service/store"}},
 	{"service/presence", []string{"service/event", "service/router"}},

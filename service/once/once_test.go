@@ -157,7 +157,10 @@ func TestARequestIsForgottenAfterTheWindow(t *testing.T) {
 		t.Fatal(err)
 	}
 	forget := func(now time.Time) {
-		a.s.Update(func(tx store.Tx) error { return tx.DropRequests(now.Add(-once.Window)) })
+		a.s.Update(func(tx store.Tx) error {
+			_, err := tx.DropRequests(now.Add(-once.Window))
+			return err
+		})
 	}
 	forget(at.Add(once.Window))
 	if _, err := a.do(scene.Tester, "r", "hello", at); err != nil || a.done != 1 {

@@ -81,7 +81,6 @@ type Service struct {
 	cfg      Config
 	lives    *lives
 	progress *progress
-	tidied   time.Time // when the sweep last forgot old answers; its own
 
 	mu         sync.Mutex // guards the rest
 	publishers map[shardKey]*publisher

@@ -8,12 +8,8 @@ import (
 
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
 	"github.com/tcmanager/tcmanager/service/event"
-	"github.com/tcmanager/tcmanager/service/once"
 	"github.com/tcmanager/tcmanager/service/store"
 )
-
-// tidyEvery is how often answers that are older than once.Window are forgotten.
-const tidyEvery = time.Hour
 
 // Run ends what nobody reports to any more, until ctx ends: silent runners lose
 // their lease, lost shards are marked, and runs that wait for lost runners too
@@ -49,10 +45,6 @@ func (s *Service) sweep(ctx context.Context, now time.Time) error {
 		if err := s.sweepRun(ctx, run, connected, now); err != nil {
 			errs = append(errs, fmt.Errorf("sweep run %s: %w", run.Id, err))
 		}
-	}
-	if now.Sub(s.tidied) >= tidyEvery {
-		s.tidied = now
-		errs = append(errs, s.store.Update(ctx, func(tx store.Tx) error { return tx.DropRequests(now.Add(-once.Window)) }))
 	}
 	return errors.Join(errs...)
 }

@@ -199,26 +199,3 @@ func TestARunOfCallsAloneEndsWhenNobodyCallsAnyMore(t *testing.T) {
 		st.wantRows(id, "A 1 ABORTED")
 	})
 }
-
-func TestOldAnswersAreForgotten(t *testing.T) {
-	onStage(t, Config{}, func(t *testing.T, st *stage) {
-		st.sweeping()
-		if _, err := st.runs.StartRun(st.As(scene.Tester), &pb.StartRunRequest{Project: scene.Key, RequestId: "r"}); err != nil {
-			t.Fatal(err)
-		}
-		known := func() bool {
-			var err error
-			st.View(func(r store.Reader) error { _, err = r.Request(scene.Tester, "r"); return nil })
-			return err == nil
-		}
-		time.Sleep(23 * time.Hour)
-		if !known() {
-			t.Error("an answer was forgotten within its window")
-		}
-		time.Sleep(3 * time.Hour)
-		synctest.Wait()
-		if known() {
-			t.Error("an answer is remembered for ever")
-		}
-	})
-}

@@ -133,6 +133,23 @@ type Head struct {
 	Trim event.Position
 }
 
+// LeastHistory is how many of a room's newest events are always kept: they are
+// what a late joiner sees as recent activity.
+const LeastHistory = 20
+
+// History says which events of each room are kept: those that are as new as both
+// fields say, and always the newest LeastHistory.
+type History struct {
+	Events int       // the newest so many of a room; 0 for all of them
+	Since  time.Time // those that were committed then or later; zero for all of them
+}
+
+// Trimmed is what one call of TrimLogs dropped.
+type Trimmed struct {
+	Events int
+	More   bool // there may be more to drop
+}
+
 // Reader reads a snapshot. Lookups of one thing return ErrNotFound. Lists of a
 // thing that doesn't exist are empty, and so is what follows an item that
 // doesn't exist, or the recent events of a room that was never made.
@@ -200,7 +217,9 @@ type Reader interface {
 	// Head returns where a room's log is; ErrNotFound for a room that was never made.
 	Head(room event.Room) (Head, error)
 	// Log returns a room's events after an offset, at most limit bytes but at
-	// least one event. ErrNotFound for a room that was never made.
+	// least one event, without a gap between them. If some after the offset are no
+	// longer kept, it begins with the first that is: the caller sees that it isn't
+	// offset+1. ErrNotFound for a room that was never made.
 	Log(room event.Room, after uint64, limit int) (LogPart, error)
 	// Recent returns the newest n events of a room, oldest first.
 	Recent(room event.Room, n int) ([]event.Event, error)
@@ -255,6 +274,14 @@ type Tx interface {
 
 	// PutRequest remembers a request that was carried out.
 	PutRequest(Request) error
-	// DropRequests forgets requests carried out before a moment.
-	DropRequests(before time.Time) error
+	// DropRequests forgets requests carried out before a moment, a bounded number
+	// a call, the oldest first. It returns whether there may be more.
+	DropRequests(before time.Time) (more bool, err error)
+
+	// TrimLogs drops events that h doesn't keep, and moves the trim marks of their
+	// rooms. It does a bounded piece of work, so that the updates behind it wait
+	// for some milliseconds at most: call it again while there is more. Stores keep
+	// events in pieces of about a frame and drop whole ones, so that a room may
+	// have some more than h keeps. So may one that this transaction appended to.
+	TrimLogs(h History) (Trimmed, error)
 }

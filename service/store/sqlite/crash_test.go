@@ -3,6 +3,7 @@ package sqlite
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -28,7 +29,7 @@ func TestAcknowledgedUpdatesSurviveAKill(t *testing.T) {
 	path := dataPath(t)
 	acked := map[string]event.Position{}
 	for life := range 4 {
-		maps.Copy(acked, killedChild(t, path, life, 40+60*life))
+		maps.Copy(acked, killedChild(t, path, life, 40+60*life, false))
 		s := open(t, Options{Path: path})
 		err := s.View(t.Context(), func(r store.Reader) error {
 			for id, p := range acked {
@@ -52,6 +53,64 @@ func TestAcknowledgedUpdatesSurviveAKill(t *testing.T) {
 	}
 }
 
+// TestKillWhileALogIsTrimmedLeavesTheLogAndItsMarkTogether is the same with a sweep
+// that never ends: whenever the process dies, the log goes on where the trim mark
+// is, and the mark has the epoch of the event that was there.
+func TestKillWhileALogIsTrimmedLeavesTheLogAndItsMarkTogether(t *testing.T) {
+	path := dataPath(t)
+	epochs := map[uint64]uint64{} // of each acknowledged offset
+	for life := range 5 {
+		for _, p := range killedChild(t, path, life, 60+50*life, true) {
+			epochs[p.Offset] = p.Epoch
+		}
+		s := open(t, Options{Path: path})
+		err := s.View(t.Context(), func(r store.Reader) error {
+			head, err := r.Head("project:p")
+			if err != nil {
+				return err
+			}
+			checkWhole(t, r, head)
+			if epoch, ok := epochs[head.Trim.Offset]; ok && epoch != head.Trim.Epoch || head.Trim.Offset == 0 {
+				t.Errorf("the trim mark is %v, that event was of epoch %d", head.Trim, epoch)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		checkIntegrity(t, s)
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// checkWhole checks that a log has every event between its trim mark and its newest,
+// and that the room's row knows where its oldest row ends.
+func checkWhole(t *testing.T, r store.Reader, head store.Head) {
+	t.Helper()
+	next := head.Trim.Offset + 1
+	for next <= head.Newest.Offset {
+		part, err := r.Log("project:p", next-1, 1<<20)
+		if err != nil || len(part.Events) == 0 {
+			t.Fatalf("no event %d between %v and %v: %v", next, head.Trim, head.Newest, err)
+		}
+		for _, ev := range part.Events {
+			if ev.Position.Offset != next {
+				t.Fatalf("event %d where %d should be, between %v and %v", ev.Position.Offset, next, head.Trim, head.Newest)
+			}
+			next++
+		}
+	}
+	var cut, last int64
+	c := r.(*reader).c
+	err := errors.Join(c.row("SELECT cut_offset FROM rooms WHERE name = 'project:p'", nil, &cut),
+		c.row("SELECT min(last) FROM event_batches", nil, &last))
+	if err != nil || cut != last {
+		t.Errorf("the log is cut next at %d, its oldest row ends at %d (%v)", cut, last, err)
+	}
+}
+
 func checkIntegrity(t *testing.T, s *Store) {
 	t.Helper()
 	err := s.View(t.Context(), func(r store.Reader) error {
@@ -67,13 +126,13 @@ func checkIntegrity(t *testing.T, s *Store) {
 }
 
 // killedChild runs a child until it has acknowledged n updates, kills it, and
-// returns all that it acknowledged.
-func killedChild(t *testing.T, path string, life, n int) map[string]event.Position {
+// returns all that it acknowledged. With trim it drops old events all the while.
+func killedChild(t *testing.T, path string, life, n int, trim bool) map[string]event.Position {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestCrashChild$", "-test.v")
-	cmd.Env = append(os.Environ(), childEnv+"="+path, fmt.Sprintf("%s_LIFE=%d", childEnv, life))
+	cmd.Env = append(os.Environ(), childEnv+"="+path, fmt.Sprintf("%s_LIFE=%d", childEnv, life), fmt.Sprintf("%s_TRIM=%v", childEnv, trim))
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -103,7 +162,7 @@ func killedChild(t *testing.T, path string, life, n int) map[string]event.Positi
 	return acked
 }
 
-// TestCrashChild is the child of TestAcknowledgedUpdatesSurviveAKill.
+// TestCrashChild is the child of the tests above.
 func TestCrashChild(t *testing.T) {
 	path := os.Getenv(childEnv)
 	if path == "" {
@@ -116,6 +175,9 @@ func TestCrashChild(t *testing.T) {
 	}
 	var out sync.Mutex
 	var all sync.WaitGroup
+	if os.Getenv(childEnv+"_TRIM") == "true" {
+		all.Go(func() { trimForEver(t, s) })
+	}
 	for w := range 8 {
 		all.Go(func() {
 			for i := 0; t.Context().Err() == nil; i++ {
@@ -132,6 +194,19 @@ func TestCrashChild(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+func trimForEver(t *testing.T, s *Store) {
+	for t.Context().Err() == nil {
+		err := s.Update(t.Context(), func(tx store.Tx) error {
+			_, err := tx.TrimLogs(store.History{Events: store.LeastHistory})
+			return err
+		})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+	}
 }
 
 func commitOne(ctx context.Context, s *Store, id string) (p event.Position, err error) {

@@ -30,6 +30,7 @@ type room struct {
 	name    event.Room
 	num     int64 // 0: not in the table yet
 	head    store.Head
+	begun   bool // a batch of it is in the table
 	batches []batch
 	dirty   bool // the head or batches are not written yet
 	marked  bool // rooms.undos has how it was
@@ -39,7 +40,7 @@ type room struct {
 type roomUndo struct {
 	room    *room
 	made    bool // it wasn't there
-	newest  event.Position
+	head    store.Head
 	dirty   bool
 	batches int
 	last    batch // the last of batches, which may have grown
@@ -80,7 +81,7 @@ func (r *rooms) undo() {
 		if u.made {
 			delete(r.byName, u.room.name)
 		}
-		u.room.head.Newest, u.room.dirty = u.newest, u.dirty
+		u.room.head, u.room.dirty = u.head, u.dirty
 		u.room.batches = u.room.batches[:u.batches]
 		if u.batches > 0 {
 			u.room.batches[u.batches-1] = u.last
@@ -90,16 +91,23 @@ func (r *rooms) undo() {
 	r.mark()
 }
 
-// touch is called before a room changes.
-func (r *rooms) touch(room *room, made bool) {
-	if !room.marked {
-		u := roomUndo{room: room, made: made, newest: room.head.Newest, dirty: room.dirty, batches: len(room.batches)}
-		if u.batches > 0 {
-			u.last = room.batches[u.batches-1]
-		}
-		r.undos = append(r.undos, u)
-		room.marked = true
+// remember is called before a room changes, for undo.
+func (r *rooms) remember(room *room, made bool) {
+	if room.marked {
+		return
 	}
+	u := roomUndo{room: room, made: made, head: room.head, dirty: room.dirty, batches: len(room.batches)}
+	if u.batches > 0 {
+		u.last = room.batches[u.batches-1]
+	}
+	r.undos = append(r.undos, u)
+	room.marked = true
+}
+
+// touch is called before a room changes in a way that is written at the end of
+// the group.
+func (r *rooms) touch(room *room, made bool) {
+	r.remember(room, made)
 	if !room.dirty {
 		room.dirty = true
 		r.dirty = append(r.dirty, room)
@@ -126,7 +134,7 @@ func (t *tx) room(name event.Room) (*room, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &room{name: name, num: num, head: head}
+	r := &room{name: name, num: num, head: head, begun: head.Newest.Offset > 0}
 	t.w.rooms.byName[name] = r
 	return r, nil
 }
@@ -169,7 +177,7 @@ func (t *tx) Append(drafts ...event.Draft) ([]event.Event, error) {
 func (w *writer) flushLog() error {
 	at := w.now().UnixMicro()
 	for _, r := range w.rooms.dirty {
-		if err := w.flushRoom(r); err != nil {
+		if err := w.flushRoom(r, at); err != nil {
 			return fmt.Errorf("room %s: %w", r.name, err)
 		}
 		for _, b := range r.batches {
@@ -187,15 +195,28 @@ func (w *writer) flushLog() error {
 	return nil
 }
 
-func (w *writer) flushRoom(r *room) (err error) {
+// flushRoom writes a room's row. With the first batch of a room it writes where
+// that ends: there the log will be cut first.
+func (w *writer) flushRoom(r *room, at int64) (err error) {
 	newest := r.head.Newest
-	if r.num == 0 {
-		r.num, err = w.c.insert("INSERT INTO rooms (name, newest_offset, newest_epoch, trim_epoch) VALUES (?, ?, ?, ?)",
-			string(r.name), int64(newest.Offset), int64(newest.Epoch), int64(r.head.Trim.Epoch))
-		return err
+	var cut, cutAt int64
+	first := !r.begun && len(r.batches) > 0
+	if first {
+		cut, cutAt = int64(r.batches[0].last), at
+		r.begun = true
 	}
-	return w.c.change("UPDATE rooms SET newest_offset = ?, newest_epoch = ? WHERE num = ?",
-		int64(newest.Offset), int64(newest.Epoch), r.num)
+	switch {
+	case r.num == 0:
+		r.num, err = w.c.insert("INSERT INTO rooms (name, newest_offset, newest_epoch, trim_epoch, cut_offset, cut_at) VALUES (?, ?, ?, ?, ?, ?)",
+			string(r.name), int64(newest.Offset), int64(newest.Epoch), int64(r.head.Trim.Epoch), cut, cutAt)
+		return err
+	case first:
+		return w.c.change("UPDATE rooms SET newest_offset = ?, newest_epoch = ?, cut_offset = ?, cut_at = ? WHERE num = ?",
+			int64(newest.Offset), int64(newest.Epoch), cut, cutAt, r.num)
+	default:
+		return w.c.change("UPDATE rooms SET newest_offset = ?, newest_epoch = ? WHERE num = ?",
+			int64(newest.Offset), int64(newest.Epoch), r.num)
+	}
 }
 
 // findRoom reads a room's key and head.

@@ -92,7 +92,12 @@ var indexes = []struct{ statement, index string }{
 	{"FROM notifications WHERE user = ? AND num < ? AND read_at IS NULL", "notifications_unread (user=? AND rowid<?)"},
 	{"SELECT count(*) FROM notifications", "notifications_unread (user=?)"},
 	{"SELECT id FROM notifications", "notifications_unread (user=?)"},
-	{"DELETE FROM requests WHERE at < ?", "requests_at (at<?)"},
+	{"SELECT user, id FROM requests WHERE at < ?", "requests_at (at<?)"},
+	{"DELETE FROM requests", "PRIMARY KEY (user=? AND id=?)"},
+	{"FROM rooms WHERE newest_offset - cut_offset >= ?", "rooms_long (<expr>>?)"},
+	{"FROM rooms WHERE cut_at < ?", "rooms_old (cut_at<?)"},
+	{"SELECT last, epoch, at, length(data)", "event_batches_place (room=?)"},
+	{"DELETE FROM event_batches WHERE room = ? AND last <= ?", "event_batches_place (room=? AND last<?)"},
 }
 
 func checkPlans(t *testing.T, used *statements) {

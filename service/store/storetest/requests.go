@@ -2,6 +2,8 @@ package storetest
 
 import (
 	"errors"
+	"strconv"
+	"time"
 
 	"github.com/tcmanager/tcmanager/service/store"
 )
@@ -32,13 +34,49 @@ var requestTests = []test{
 	}},
 	{"requests from before a moment are forgotten", func(e *env) {
 		e.keeps(func(tx store.Tx) error {
-			return errors.Join(
+			more, err := false, errors.Join(
 				tx.PutRequest(store.Request{UserID: "ada", ID: "old", At: later(-1)}),
-				tx.PutRequest(store.Request{UserID: "ada", ID: "now", At: noon}),
-				tx.DropRequests(noon))
+				tx.PutRequest(store.Request{UserID: "ada", ID: "now", At: noon}))
+			if err == nil {
+				more, err = tx.DropRequests(noon)
+			}
+			return is(more, err)("more", false)
 		}, func(r store.Reader) error {
 			_, err := r.Request("ada", "now")
 			return errors.Join(err, fails(r.Request("ada", "old"))("the old one", store.ErrNotFound))
+		})
+	}},
+	{"many old requests are forgotten a bounded number at a time, the oldest first", func(e *env) {
+		const old = 2500
+		e.update(func(tx store.Tx) error {
+			var errs []error
+			for i := range old {
+				errs = append(errs, tx.PutRequest(store.Request{UserID: "ada", ID: strconv.Itoa(i), At: noon.Add(time.Duration(i-old) * time.Second)}))
+			}
+			return errors.Join(append(errs, tx.PutRequest(store.Request{UserID: "ada", ID: "now", At: noon}))...)
+		})
+		calls := 0
+		for more := true; more; calls++ {
+			if calls > old {
+				e.Fatal("it never ends")
+			}
+			e.update(func(tx store.Tx) (err error) {
+				more, err = tx.DropRequests(noon)
+				return err
+			})
+			if calls == 0 {
+				e.view(func(r store.Reader) error {
+					_, err := r.Request("ada", strconv.Itoa(old-1))
+					return errors.Join(err, fails(r.Request("ada", "0"))("the oldest", store.ErrNotFound))
+				})
+			}
+		}
+		if calls < 2 {
+			e.Errorf("%d requests were forgotten in one call", old)
+		}
+		e.view(func(r store.Reader) error {
+			_, err := r.Request("ada", "now")
+			return errors.Join(err, fails(r.Request("ada", strconv.Itoa(old-1)))("the last old one", store.ErrNotFound))
 		})
 	}},
 }

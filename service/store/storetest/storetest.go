@@ -46,6 +46,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Opener) {
 		{"notifications", notificationTests},
 		{"requests", requestTests},
 		{"the log", logTests},
+		{"trimming", trimTests},
 		{"updates", updateTests},
 		{"views", viewTests},
 		{"life", lifeTests},
