@@ -17,6 +17,7 @@ import (
 	"github.com/tcmanager/tcmanager/service/notification"
 	"github.com/tcmanager/tcmanager/service/presence"
 	"github.com/tcmanager/tcmanager/service/project"
+	"github.com/tcmanager/tcmanager/service/retention"
 	"github.com/tcmanager/tcmanager/service/router"
 	"github.com/tcmanager/tcmanager/service/rules"
 	"github.com/tcmanager/tcmanager/service/run"
@@ -61,6 +62,7 @@ func newServices(ctx context.Context, c config.Config, d Deps) (*Services, error
 		Validate: func(req *pb.SubscribeRequest) error { return rules.Message(req) },
 	})
 	heard.sessions = sessions
+	sweeper := retention.New(db, retention.Config{Logger: d.Log})
 	watch(d.Registerer, sessions, nouns.runs, rooms)
 	return &Services{
 		Store:         db,
@@ -80,6 +82,7 @@ func newServices(ctx context.Context, c config.Config, d Deps) (*Services, error
 			group, ctx := errgroup.WithContext(ctx)
 			group.Go(func() error { return nouns.runs.Run(ctx) })
 			group.Go(func() error { return sessions.Run(ctx) })
+			group.Go(func() error { return sweeper.Run(ctx) })
 			return group.Wait()
 		},
 		Drain: func(ctx context.Context) { drain(ctx, sessions, nouns.runs) },

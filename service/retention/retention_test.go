@@ -258,16 +258,3 @@ func TestASweepThatFailsIsSaidAndTriedAgain(t *testing.T) {
 		}
 	})
 }
-
-func TestASweepOfAClosedStoreEnds(t *testing.T) {
-	onStage(t, Config{Events: 25}, func(t *testing.T, st *stage) {
-		if err := st.Store.Close(); err != nil {
-			t.Fatal(err)
-		}
-		began := time.Now()
-		st.done <- <-st.done
-		if d := time.Since(began); d > time.Minute {
-			t.Errorf("it ended after %v", d)
-		}
-	})
-}

@@ -278,7 +278,11 @@ func (s *Session) sendNext(ctx context.Context, stall *time.Timer) (more bool, e
 	}
 	if frame == nil {
 		if away := s.mayGo(); !more && away > 0 {
-			return false, s.farewell(away, stall)
+			at, all := s.out.cursors()
+			if !all {
+				return true, nil // something came since it was looked what waits
+			}
+			return false, s.farewell(away, at, stall)
 		}
 		return more, nil
 	}
@@ -320,9 +324,9 @@ func (s *Session) mayGo() time.Duration {
 
 // farewell tells the client where it is and when to come back. It is the last
 // frame: all that it speaks of was sent.
-func (s *Session) farewell(away time.Duration, stall *time.Timer) error {
+func (s *Session) farewell(away time.Duration, at []*pb.Bookmark, stall *time.Timer) error {
 	frame, err := encode(&pb.SubscribeResponse{Frame: &pb.SubscribeResponse_GoingAway{GoingAway: &pb.GoingAway{
-		ReconnectAfter: durationpb.New(away), Reason: "the server is stopping", Cursors: s.out.cursors(),
+		ReconnectAfter: durationpb.New(away), Reason: "the server is stopping", Cursors: at,
 	}}})
 	if err == nil {
 		err = s.sendFrame(frame, stall)

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	recentEvents = 20       // what a late joiner sees as activity
-	logBytes     = 64 << 10 // read from the log at a time, for one room
+	recentEvents = store.LeastHistory // what a late joiner sees as activity
+	logBytes     = 64 << 10           // read from the log at a time, for one room
 )
 
 // membership is a session's being in a room. Joining again makes a new one: the
@@ -266,10 +266,11 @@ func (s *Session) in(want func(*membership) bool) map[event.Room]*membership {
 // readLog returns a frame of events from the log of a room that is behind. It
 // reports whether there was one: nil is returned also if the session left it.
 func (s *Session) readLog(ctx context.Context) (frame []byte, found bool, err error) {
-	room, after, newest, ok := s.out.nextBehind()
+	b, ok := s.out.nextBehind()
 	if !ok {
 		return nil, false, nil
 	}
+	room, after, newest := b.room, b.after, b.newest
 	if s.srv.isTooFar(after.Offset, newest) {
 		return nil, true, s.restart(ctx, room, after.Offset, newest, tooFarBehind)
 	}
@@ -289,7 +290,7 @@ func (s *Session) readLog(ctx context.Context) (frame []byte, found bool, err er
 		frame = append(frame, ev.Wire...)
 	}
 	last := part.Events[len(part.Events)-1].Position
-	if !s.out.caughtUp(room, after, last) {
+	if !s.out.caughtUp(b, last) {
 		return nil, true, nil
 	}
 	if newest > last.Offset+uint64(len(part.Events)) {

@@ -263,18 +263,22 @@ func (o *outbox) offerBookmarkLocked(p *place, b router.Batch) {
 	}
 }
 
-// cursors returns where the client is in each room once all that waits was sent.
-func (o *outbox) cursors() []*pb.Bookmark {
+// cursors returns where the client is in each room, all of which was sent, and
+// true; false if something waits. Both are looked at together: an event that came
+// in between would be counted as sent, and be lost to a client that believes it.
+func (o *outbox) cursors() (at []*pb.Bookmark, all bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	var at []*pb.Bookmark
+	if o.broken != nil || len(o.control) > 0 || len(o.durable) > 0 {
+		return nil, false
+	}
 	for room, p := range o.rooms {
 		if !p.joining {
 			at = append(at, &pb.Bookmark{Room: string(room), Position: p.queued.Proto()})
 		}
 	}
 	slices.SortFunc(at, func(a, b *pb.Bookmark) int { return strings.Compare(a.Room, b.Room) })
-	return at
+	return at, true
 }
 
 func (o *outbox) offerLatestLocked(ev event.Event) {
@@ -340,18 +344,30 @@ func (o *outbox) fillLocked() []byte {
 	return frame
 }
 
-// nextBehind returns a room whose log must be read, and from where. Rooms take
-// turns. A room whose queued events have not been sent yet has to wait: the log
-// goes behind them.
-func (o *outbox) nextBehind() (room event.Room, after event.Position, newest uint64, found bool) {
+// behind is a room whose log must be read.
+type behind struct {
+	room   event.Room
+	place  *place
+	after  event.Position // what the client has or is about to get
+	newest uint64
+}
+
+// nextBehind returns a room whose log must be read. Rooms take turns. A room whose
+// queued events have not been sent yet has to wait: the log goes behind them. And
+// all wait for control frames: the answer to a join may have been queued since
+// take was called, and no event comes before it.
+func (o *outbox) nextBehind() (b behind, found bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if len(o.control) > 0 {
+		return behind{}, false
+	}
 	for room, p := range o.rooms { // Go's random order of a map is fair enough
 		if p.behind && !p.joining && p.newest > p.queued.Offset && !o.waitsLocked(room) {
-			return room, p.queued, p.newest, true
+			return behind{room: room, place: p, after: p.queued, newest: p.newest}, true
 		}
 	}
-	return "", event.Position{}, 0, false
+	return behind{}, false
 }
 
 func (o *outbox) waitsLocked(room event.Room) bool {
@@ -360,12 +376,12 @@ func (o *outbox) waitsLocked(room event.Room) bool {
 
 // caughtUp moves a room's place to what was read from the log. It reports false
 // if the session is no longer there, so that nothing of it is sent.
-func (o *outbox) caughtUp(room event.Room, after, last event.Position) bool {
+func (o *outbox) caughtUp(b behind, last event.Position) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	p := o.rooms[room]
-	if p == nil || p.joining || p.queued != after {
-		return false // left, or joined anew at another position
+	p := o.rooms[b.room]
+	if p != b.place {
+		return false // left, or joined anew, if at the same position: the answer to that comes first
 	}
 	p.queued = last
 	p.behind = p.newest > last.Offset

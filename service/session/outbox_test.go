@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
+	"github.com/tcmanager/tcmanager/service/event"
+	"github.com/tcmanager/tcmanager/service/router"
 )
 
 func TestAnswersThatPileUpAreBoundedInNumberAndBytes(t *testing.T) {
@@ -35,5 +37,62 @@ func TestAnswersThatPileUpAreBoundedInNumberAndBytes(t *testing.T) {
 	o.post(&pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Joined{Joined: &pb.Joined{Room: strings.Repeat("x", 2*controlBytes)}}})
 	if b, err := o.take(); err != nil || len(b) < controlBytes {
 		t.Errorf("one answer larger than the bound gave %d bytes, %v; want it to go", len(b), err)
+	}
+}
+
+func TestNoCursorCountsWhatStillWaits(t *testing.T) {
+	const room = event.Room("testrun:r")
+	o := newOutbox(1 << 10)
+	o.begin(room, o.enter(room), event.Position{Epoch: 1}, 0, false)
+	if at, all := o.cursors(); !all || len(at) != 1 || at[0].Position.Offset != 0 {
+		t.Errorf("before the first event: %v, %v", at, all)
+	}
+	ev := event.Event{Room: room, Class: pb.DeliveryClass_DELIVERY_CLASS_DURABLE, Position: event.Position{Epoch: 1, Offset: 1}, Wire: []byte("event")}
+	if b, err := o.take(); b != nil || err != nil {
+		t.Fatal(b, err)
+	}
+	// It comes just after a drain saw that nothing waited.
+	o.offer(router.Batch{Room: room, Class: ev.Class, Events: []event.Event{ev}, Wire: ev.Wire})
+	if at, all := o.cursors(); all {
+		t.Errorf("an event waits, and the client is told %v", at)
+	}
+	if b, err := o.take(); string(b) != "event" || err != nil {
+		t.Fatal(b, err)
+	}
+	if at, all := o.cursors(); !all || at[0].Position.Offset != 1 {
+		t.Errorf("after it was sent: %v, %v", at, all)
+	}
+	o.post(&pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Ack{Ack: &pb.Ack{}}})
+	if _, all := o.cursors(); all {
+		t.Error("an answer waits, and the client may go")
+	}
+}
+
+func TestTheLogComesBehindTheAnswerToTheJoin(t *testing.T) {
+	const room = event.Room("testrun:r")
+	at := event.Position{Epoch: 1, Offset: 3}
+	joined := &pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Joined{Joined: &pb.Joined{Room: string(room)}}}
+	o := newOutbox(1 << 10)
+	place := o.enter(room)
+	if b, err := o.take(); b != nil || err != nil {
+		t.Fatal(b, err)
+	}
+	// The join is carried out just after the sender saw that nothing waited.
+	o.begin(room, place, at, 9, false, joined)
+	if b, found := o.nextBehind(); found {
+		t.Errorf("the log is read from %v before the answer is sent", b.after)
+	}
+	if b, err := o.take(); b == nil || err != nil {
+		t.Fatal(b, err)
+	}
+	b, found := o.nextBehind()
+	if !found || b.after != at {
+		t.Fatalf("after the answer: %v, %v", b, found)
+	}
+	// While the log is read, the room is joined anew where it was.
+	o.leave(room)
+	o.begin(room, o.enter(room), at, 9, false, joined)
+	if o.caughtUp(b, event.Position{Epoch: 1, Offset: 9}) {
+		t.Error("what was read for the former join is sent before the answer to the latter")
 	}
 }

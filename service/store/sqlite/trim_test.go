@@ -90,9 +90,12 @@ func TestLogsFromBeforeTheyWereTrimmed(t *testing.T) {
 	if n := trimAll(t, s, store.History{Since: time.UnixMicro(1051)}); n != 20 {
 		t.Errorf("%d events were dropped by age, want 20", n)
 	}
+	if n := trimAll(t, s, store.History{Since: time.UnixMicro(1052)}); n != 1 {
+		t.Errorf("%d events were dropped a microsecond later, want 1", n)
+	}
 	err := s.View(t.Context(), func(r store.Reader) error {
 		head, err := r.Head("project:p")
-		if want := (event.Position{Offset: 50, Epoch: 8}); head.Trim != want {
+		if want := (event.Position{Offset: 51, Epoch: 8}); head.Trim != want {
 			t.Errorf("the trim mark is %v, want %v", head.Trim, want)
 		}
 		return err

@@ -1,0 +1,84 @@
+package history
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
+)
+
+// MaxRecords bounds a Recorder: about 1 GB of memory.
+const MaxRecords = 4_000_000
+
+// ErrFull says that something happened that was not recorded any more.
+var ErrFull = errors.New("the history is longer than a recorder holds; record for a shorter time")
+
+// Recorder makes a History. Its methods may be called by many goroutines: each
+// session's records keep the order of the calls.
+type Recorder struct {
+	mu      sync.Mutex // guards the rest
+	history History
+	full    bool
+}
+
+// NewRecorder returns a recorder of an empty history.
+func NewRecorder(seed uint64) *Recorder { return &Recorder{history: History{Seed: seed}} }
+
+// Add records something, and when, if At doesn't say it.
+func (r *Recorder) Add(rec Record) {
+	if rec.At.IsZero() {
+		rec.At = time.Now()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.history.Records) >= MaxRecords {
+		r.full = true
+		return
+	}
+	r.history.Records = append(r.history.Records, rec)
+}
+
+// History returns what was recorded; nothing may be added afterwards.
+func (r *Recorder) History() (*History, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.full {
+		return nil, ErrFull
+	}
+	return &r.history, nil
+}
+
+// OfEvent returns a record of an event: Told or News, or, of the log, Commit.
+func OfEvent(kind Kind, ev *pb.Event) Record {
+	rec := Record{Kind: kind, Room: ev.GetRoom(), Position: Position{ev.GetEpoch(), ev.GetOffset()}}
+	if ev.GetTime() != nil {
+		rec.Time = ev.GetTime().AsTime()
+	}
+	if kind == News {
+		return rec
+	}
+	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(ev)
+	if err != nil {
+		rec.Reason = err.Error() // an event that was decoded can be encoded
+		return rec
+	}
+	sum := sha256.Sum256(b)
+	rec.Hash = hex.EncodeToString(sum[:8])
+	return rec
+}
+
+// OfPosition returns a position as records hold it.
+func OfPosition(p *pb.Position) Position { return Position{p.GetEpoch(), p.GetOffset()} }
+
+// Proto returns the position as a client sends it; nil for none.
+func (p Position) Proto() *pb.Position {
+	if p == (Position{}) {
+		return nil
+	}
+	return &pb.Position{Epoch: p.Epoch, Offset: p.Offset}
+}
