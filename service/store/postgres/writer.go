@@ -110,18 +110,17 @@ func (w *writer) update(ctx context.Context, fn func(store.Tx) error) error {
 func (w *writer) run() {
 	defer close(w.stopped)
 	defer w.abandon()
-	idle := time.NewTicker(idleCheck)
+	idle, retry := time.NewTicker(idleCheck), time.NewTicker(retryDelay)
 	defer idle.Stop()
+	defer retry.Stop()
 	for {
-		var retry <-chan time.Time
-		if w.session.conn == nil {
-			retry = time.After(retryDelay)
-		}
 		select {
 		case j := <-w.jobs:
 			w.serve(j)
-		case <-retry:
-			w.retry()
+		case <-retry.C:
+			if w.session.conn == nil {
+				w.retry()
+			}
 		case <-idle.C:
 			w.look()
 		case <-w.closing:
@@ -267,6 +266,7 @@ func (w *writer) ask(q *query) error {
 			continue
 		}
 		w.broken = explain(w.where, err)
+		w.notice(err)
 		if at < w.start || errors.Is(err, store.ErrUnavailable) {
 			w.fail(w.group, w.broken)
 		}
@@ -299,6 +299,11 @@ func (w *writer) fail(g *group, err error) {
 	if !errors.Is(err, store.ErrUnavailable) && !errors.Is(err, store.ErrUncertain) {
 		w.careful = carefulGroups
 	}
+	w.notice(err)
+}
+
+// notice remembers for Ready that the database can't write.
+func (w *writer) notice(err error) {
 	if sick(err) {
 		w.sick.Store(&err)
 	}
