@@ -121,7 +121,7 @@ func checkSchema(ctx context.Context, conn *pgx.Conn, where string) (pending boo
 	err = conn.QueryRow(ctx, `SELECT to_regclass(quote_ident(current_schema()) || '.goose_db_version') IS NOT NULL,
 		to_regclass(quote_ident(current_schema()) || '.tcmanager') IS NOT NULL,
 		has_schema_privilege(current_schema(), 'CREATE'), current_schema(),
-		EXISTS (SELECT 1 FROM pg_class c WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+		EXISTS (SELECT 1 FROM pg_class c WHERE c.relnamespace = quote_ident(current_schema())::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 			AND c.relname <> 'goose_db_version' AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e'))`).
 		Scan(&goose, &ours, &create, &schema, &others)
 	if err != nil {
@@ -150,7 +150,7 @@ func checkSchema(ctx context.Context, conn *pgx.Conn, where string) (pending boo
 
 // checkTables checks that we may use the tables that are there.
 func checkTables(ctx context.Context, conn *pgx.Conn, where string) error {
-	rows, err := conn.Query(ctx, `SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'
+	rows, err := conn.Query(ctx, `SELECT relname FROM pg_class WHERE relnamespace = quote_ident(current_schema())::regnamespace AND relkind = 'r'
 		AND NOT (has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT') AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE'))
 		ORDER BY relname LIMIT 1`)
 	if err != nil {

@@ -30,7 +30,7 @@ const (
 	defaultPatience = 10 * time.Second
 	// lockPatience is how long Open waits for the lock: a server that was killed has
 	// it until PostgreSQL notices.
-	lockPatience = 5 * time.Second
+	lockPatience = 2 * time.Second
 	// lockTimeout is how long a statement waits for another program's lock before the
 	// transaction is undone and said again.
 	lockTimeout = "5000" // ms
@@ -51,6 +51,8 @@ type Options struct {
 	// Patience is how long updates and views wait for a database that is away; 0 for
 	// 10 seconds.
 	Patience time.Duration
+
+	tracer pgx.QueryTracer // hears of what is sent, in tests
 }
 
 // Open connects to the database, takes the lock that says who writes, and brings
@@ -80,6 +82,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 		return nil, err
 	}
 	pin(config.ConnConfig)
+	config.ConnConfig.Tracer = o.tracer
 	w := newWriter(s, o, config.ConnConfig.Copy(), epoch)
 	defer func() {
 		if err != nil {
@@ -121,7 +124,7 @@ func writerName(epoch uint64) string { return fmt.Sprintf("tcmanager writer %016
 // it once it is large: other ways are switched off.
 func pin(c *pgx.ConnConfig) {
 	for name, value := range map[string]string{
-		"enable_seqscan": "off", "enable_bitmapscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "jit": "off",
+		"enable_seqscan": "off", "enable_bitmapscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "enable_sort": "off", "jit": "off",
 		"lock_timeout": lockTimeout, "statement_timeout": "0", "idle_in_transaction_session_timeout": "0",
 	} {
 		c.RuntimeParams[name] = value

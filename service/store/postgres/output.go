@@ -109,8 +109,8 @@ func (r *reader) outputKey(run runRef, key store.OutputKey) (name int64, attempt
 		return name, key.Attempt, nil
 	}
 	err = r.row(`SELECT greatest(1,
-		(SELECT max(attempt) FROM results WHERE run = $1 AND name = $2 AND attempt > 1),
-		(SELECT max(attempt) FROM output WHERE run = $1 AND name = $2))`,
+		(SELECT attempt FROM results WHERE run = $1 AND name = $2 AND attempt > 1 ORDER BY attempt DESC LIMIT 1),
+		(SELECT attempt FROM output WHERE run = $1 AND name = $2 ORDER BY attempt DESC LIMIT 1))`,
 		[]any{run.num, name}, &attempt)
 	return name, attempt, err
 }

@@ -21,11 +21,12 @@ const putResults = `INSERT INTO results (run, seq, attempt, name, change, shard_
 
 // markLast takes the mark of the last attempt from those results, just stored, that
 // aren't, and from those that no longer are. Few tests have more than one attempt:
-// an index holds only those.
-const markLast = `UPDATE results r SET last = false
-	FROM (SELECT seq, max(attempt) AS attempt FROM results
+// an index holds only those. OFFSET keeps the planner from turning the inside out,
+// which for a small table it did, and then read the whole run.
+const markLast = `UPDATE results SET last = false WHERE ctid = ANY (ARRAY (
+	SELECT r.ctid FROM (SELECT seq, max(attempt) AS attempt FROM results
 		WHERE run = $1 AND seq BETWEEN $2 AND $3 AND attempt > 1 GROUP BY seq) m
-	WHERE r.run = $1 AND r.seq = m.seq AND r.attempt < m.attempt AND r.last`
+	CROSS JOIN LATERAL (SELECT ctid, last FROM results WHERE run = $1 AND seq = m.seq AND attempt < m.attempt OFFSET 0) r WHERE r.last))`
 
 // resultRows are columns of results.
 type resultRows struct {

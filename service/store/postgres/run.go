@@ -117,7 +117,7 @@ func (r *reader) Runs(projectID string, before uint32, limit int) ([]*pb.Run, er
 	runs, err := all(r, func(rows rows) (*pb.Run, error) {
 		f, err := scanRun(rows)
 		return f.run, err
-	}, selectRun+"WHERE p.id = $1 AND r.number < $2 ORDER BY r.number DESC LIMIT $3", text(projectID), below, max(limit, 0))
+	}, selectRun+"WHERE r.project = (SELECT num FROM projects WHERE id = $1) AND r.number < $2 ORDER BY r.number DESC LIMIT $3", text(projectID), below, max(limit, 0))
 	if err != nil {
 		return nil, fmt.Errorf("runs of project %s: %w", projectID, err)
 	}
@@ -141,9 +141,8 @@ func (r *reader) RunningRuns(projectID string) (runs []*pb.Run, err error) {
 // LastTotal returns how many tests the last completed run like this one had; 1
 // and 2 are the end reasons PASSED and FAILED.
 func (r *reader) LastTotal(projectID, source, name string) (total uint32, err error) {
-	err = r.row(`SELECT r.total FROM projects p JOIN runs r ON r.project = p.num
-		WHERE p.id = $1 AND r.source = $2 AND r.name = $3 AND r.end_reason IN (1, 2)
-		ORDER BY r.number DESC LIMIT 1`, []any{text(projectID), text(source), text(name)}, &total)
+	err = r.row(`SELECT total FROM runs WHERE project = (SELECT num FROM projects WHERE id = $1)
+		AND source = $2 AND name = $3 AND end_reason IN (1, 2) ORDER BY number DESC LIMIT 1`, []any{text(projectID), text(source), text(name)}, &total)
 	if column.OrNone(err) != nil {
 		return 0, fmt.Errorf("total of the last run of project %s: %w", projectID, err)
 	}

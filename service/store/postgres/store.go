@@ -70,7 +70,7 @@ func (s *Store) View(ctx context.Context, fn func(store.Reader) error) error {
 // Update runs fn in a transaction that it may share with others. Once fn has
 // begun, Update waits for the outcome even if ctx ends.
 func (s *Store) Update(ctx context.Context, fn func(store.Tx) error) error {
-	return s.writer.update(ctx, fn)
+	return s.writer.update(ctx, fn, false)
 }
 
 const (
@@ -93,12 +93,12 @@ func (s *Store) Ready(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	err := s.Update(ctx, func(t store.Tx) error {
+	err := s.writer.update(ctx, func(t store.Tx) error {
 		if t, ok := t.(*tx); ok {
 			return t.probe()
 		}
 		return nil
-	})
+	}, true)
 	if err != nil {
 		return fmt.Errorf("write to the database: %w", err)
 	}

@@ -59,9 +59,8 @@ func (r *reader) TestCaseByKey(projectID, key string) (*pb.TestCase, error) {
 
 // TestCases returns a page of a project's test cases.
 func (r *reader) TestCases(projectID string, after uint64, limit int) ([]*pb.TestCase, error) {
-	cases, err := all(r, scanCase, `SELECT c.id, p.id, c.number, c.data, ''::bytea
-		FROM projects p JOIN test_cases c ON c.project = p.num
-		WHERE p.id = $1 AND c.number > $2 ORDER BY c.number LIMIT $3`, text(projectID), int64(after), max(limit, 0))
+	cases, err := all(r, scanCase, `SELECT id, $1::bytea, number, data, ''::bytea FROM test_cases
+		WHERE project = (SELECT num FROM projects WHERE id = $1) AND number > $2 ORDER BY number LIMIT $3`, text(projectID), int64(after), max(limit, 0))
 	if err != nil {
 		return nil, fmt.Errorf("test cases of project %s: %w", projectID, err)
 	}

@@ -71,8 +71,9 @@ type writer struct {
 	careful int    // so many groups are still written function by function
 }
 
-// update hands fn to the writer and waits for the outcome.
-func (w *writer) update(ctx context.Context, fn func(store.Tx) error) error {
+// update hands fn to the writer and waits for the outcome. If leave is set it
+// waits no longer than ctx, also once fn has begun.
+func (w *writer) update(ctx context.Context, fn func(store.Tx) error, leave bool) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -93,7 +94,7 @@ func (w *writer) update(ctx context.Context, fn func(store.Tx) error) error {
 	case err := <-j.done:
 		return err
 	case <-ctx.Done():
-		if j.take() {
+		if j.take() || leave {
 			return ctx.Err()
 		}
 	case <-w.stopped:

@@ -146,7 +146,7 @@ func (c *Cluster) init() error {
 			}
 		}
 	}
-	out, err := c.command("initdb", "-D", c.data(), "-U", Superuser, "--pwfile", password, "-A", "scram-sha-256", "-E", "UTF8", "--no-instructions").CombinedOutput()
+	out, err := c.command("initdb", "-D", c.data(), "-U", Superuser, "--pwfile", password, "-A", "md5", "-E", "UTF8", "--no-instructions", "--no-sync").CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("initdb: %w\n%s", err, out)
 	}
