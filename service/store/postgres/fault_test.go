@@ -38,7 +38,7 @@ func newFaulty(t *testing.T, patience time.Duration) *faulty {
 	f := &faulty{T: t, dsn: database(t)}
 	var dsn string
 	f.p, dsn = proxied(t, f.dsn)
-	f.s = open(t, Options{DSN: dsn, Patience: patience, Listener: func(events []event.Event) {
+	f.s = open(t, Options{DSN: dsn, idle: 50 * time.Millisecond, Patience: patience, Listener: func(events []event.Event) {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.heard = append(f.heard, events...)
@@ -68,8 +68,7 @@ func (f *faulty) warm() {
 // exec runs statements behind the store's back.
 func (f *faulty) exec(statements ...string) {
 	f.Helper()
-	name := f.dsn[strings.LastIndex(f.dsn, "/")+1 : strings.LastIndex(f.dsn, "?")]
-	pgtest.Shared(f).Exec(f, name, statements...)
+	alter(f, nameOf(f.dsn), statements...)
 }
 
 // number asks the database behind the store's back.

@@ -52,7 +52,9 @@ type Options struct {
 	// 10 seconds.
 	Patience time.Duration
 
-	tracer pgx.QueryTracer // hears of what is sent, in tests
+	// For tests: who hears of what is sent, and how often an idle connection is tried.
+	tracer pgx.QueryTracer
+	idle   time.Duration
 }
 
 // Open connects to the database, takes the lock that says who writes, and brings
@@ -72,6 +74,9 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.idle == 0 {
+		o.idle = idleCheck
 	}
 	if o.Patience == 0 {
 		o.Patience = defaultPatience
@@ -111,7 +116,7 @@ func newWriter(s *Store, o Options, config *pgx.ConnConfig, epoch uint64) *write
 		link: link{config: config, where: s.where, log: o.Log, epoch: epoch, patience: o.Patience},
 		now:  o.Now, listen: o.Listener,
 		jobs: make(chan *job, queueLength), closing: s.closing, stopped: make(chan struct{}),
-		bounds: groupBounds, rooms: memory.NewRooms(), names: newNames(),
+		bounds: groupBounds, idle: o.idle, rooms: memory.NewRooms(), names: newNames(),
 	}
 }
 

@@ -55,6 +55,7 @@ type writer struct {
 	closing <-chan struct{}
 	stopped chan struct{}
 	bounds  bounds
+	idle    time.Duration         // how often a connection with nothing to do is tried
 	sick    atomic.Pointer[error] // why the database couldn't write, until it can
 
 	// What the goroutine alone knows. Rooms and names mirror the transaction as it
@@ -111,7 +112,7 @@ func (w *writer) update(ctx context.Context, fn func(store.Tx) error, leave bool
 func (w *writer) run() {
 	defer close(w.stopped)
 	defer w.abandon()
-	idle, retry := time.NewTicker(idleCheck), time.NewTicker(retryDelay)
+	idle, retry := time.NewTicker(w.idle), time.NewTicker(retryDelay)
 	defer idle.Stop()
 	defer retry.Stop()
 	for {
