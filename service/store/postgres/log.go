@@ -181,7 +181,7 @@ func (r *reader) readLog(room *memory.Room, after uint64, limit int) (store.LogP
 	// The first row may have more events that were asked to be left out than others,
 	// so that the limit is reached a row later than the database thinks.
 	err := error(nil)
-	for from, found := after, true; found && !p.Full && err == nil; {
+	for from, found := after, true; found && from < room.Head.Newest.Offset && !p.Full && err == nil; {
 		found = false
 		err = r.each(selectBatches, []any{room.Num, int64(from), pageRows, int64(max(limit, 0))}, func(rows rows) error {
 			var data []byte
