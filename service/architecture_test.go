@@ -41,13 +41,14 @@ var allowed = []struct {
 	{"service/wire", nil},
 	{"service/history", nil},
 	{"service/limit", nil},
+	{"service/disk", nil},
 
 	// What is kept.
 	{"service/store", []string{"service/event"}},
 	{"service/store/memory", []string{"service/store", "service/event"}},
 	{"service/store/column", []string{"service/store"}},
 	{"service/store/storetest", []string{"service/store", "service/event"}},
-	{"service/store/sqlite", []string{"service/store", "service/store/memory", "service/store/column", "service/event"}},
+	{"service/store/sqlite", []string{"service/store", "service/store/memory", "service/store/column", "service/event", "service/disk"}},
 	{"service/store/postgres/pgtest", nil},
 	{"service/store/postgres", []string{"service/store", "service/store/memory", "service/store/column", "service/event"}},
 
@@ -67,6 +68,9 @@ var allowed = []struct {
 	// What forgets.
 	{"service/retention", []string{"service/once", "service/store"}},
 
+	// What keeps copies.
+	{"service/backup", []string{"service/disk", "service/store"}},
+
 	// Those who listen.
 	{"service/router", []string{"service/event", "service/store"}},
 	{"service/presence", []string{"service/event", "service/router"}},
@@ -83,6 +87,7 @@ var allowed = []struct {
 	// What people start.
 	{"clients/web", nil},
 	{"clients/go", nil},
+	{"clients/go/tcmtest", []string{"clients/go"}},
 	{"cmd/tcm/...", []string{"cmd/tcm/...", "clients/go"}}, // it runs far from the server: nothing of service is there
 	{"cmd/tcmanager/...", []string{"cmd/tcmanager/...", "interceptors/...", "service/...", "clients/web"}},
 }
@@ -138,7 +143,7 @@ func TestEachRowIsOfAPackageThatIsThere(t *testing.T) {
 // TestOnlyTestsUseWhatIsForTests: the product must not carry the testing package.
 func TestOnlyTestsUseWhatIsForTests(t *testing.T) {
 	for _, imports := range packages(t, "..") {
-		for _, forTests := range []string{"service/scene", "service/store/storetest"} {
+		for _, forTests := range []string{"service/scene", "service/store/storetest", "clients/go/tcmtest"} {
 			if file, ok := imports[forTests]; ok {
 				t.Errorf("%s imports %s, which is for tests", file, forTests)
 			}

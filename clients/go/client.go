@@ -10,7 +10,7 @@ import (
 
 	tcmv1 "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/backoff"
+	grpcbackoff "google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
@@ -87,12 +87,12 @@ func Dial(addr string, opts ...Option) (*Client, error) {
 	dial := []grpc.DialOption{
 		grpc.WithTransportCredentials(transport(secure, o.tls)),
 		grpc.WithPerRPCCredentials(c.tokens),
-		grpc.WithUnaryInterceptor(c.retryUnauthenticated),
+		grpc.WithUnaryInterceptor(c.intercept),
 		grpc.WithUserAgent(o.userAgent),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxReceive)),
 		// The Publisher has its own back-off, and starts each attempt afresh.
 		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 5 * time.Second},
+			Backoff:           grpcbackoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 5 * time.Second},
 			MinConnectTimeout: 5 * time.Second,
 		}),
 	}
@@ -163,12 +163,18 @@ func (c *Client) Identity() tcmv1.IdentityServiceClient {
 // Conn is the connection, for the services that have no method here.
 func (c *Client) Conn() *grpc.ClientConn { return c.conn }
 
-// retryUnauthenticated repeats a unary call once with a new token.
-func (c *Client) retryUnauthenticated(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+// Realtime is the service of live sessions; a Session speaks it for you.
+func (c *Client) Realtime() tcmv1.RealtimeServiceClient {
+	return tcmv1.NewRealtimeServiceClient(c.conn)
+}
+
+// intercept repeats a unary call once with a new token, and returns an *Error if
+// it fails.
+func (c *Client) intercept(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	used := c.tokens.current()
 	err := invoke(ctx, method, req, reply, cc, opts...)
 	if status.Code(err) == codes.Unauthenticated && !anonymous(method) && c.tokens.reject(used) {
 		err = invoke(ctx, method, req, reply, cc, opts...)
 	}
-	return err
+	return said(err)
 }

@@ -99,6 +99,9 @@ func TestTheBackoffGrowsWithFullJitterUpToItsLimit(t *testing.T) {
 			}
 			biggest[i] = max(biggest[i], d)
 		}
+		if r.delay(errNoWelcome, welcomeTimeout); r.attempt != len(biggest)+1 {
+			t.Errorf("after a hello that nobody answered the next attempt is number %d, want %d", r.attempt, len(biggest)+1)
+		}
 		if r.delay(unavailable, healthyAfter); r.attempt != 1 {
 			t.Fatal("a healthy connection didn't reset the back-off")
 		}

@@ -5,10 +5,8 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"strings"
 	"time"
 
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -20,9 +18,21 @@ const (
 	backoffCap  = 20 * time.Second
 )
 
+// backoff counts the failures in a row.
+type backoff struct{ attempt int }
+
+// next counts one more and returns how long to wait: at least what the server
+// asked for.
+func (b *backoff) next(asked time.Duration) time.Duration {
+	limit := min(backoffCap, backoffBase<<min(b.attempt, 10))
+	b.attempt++
+	return max(rand.N(limit), asked)
+}
+
 // retries decides whether and when to connect again.
 type retries struct {
-	attempt         int
+	backoff
+
 	unauthenticated int
 	gaps            int
 	acked           uint64 // at the last gap
@@ -50,17 +60,17 @@ func (r *retries) terminal(p *Publisher, err error) error {
 	case codes.Unauthenticated:
 		// Once more with a new token; the second refusal is final.
 		if r.unauthenticated++; r.unauthenticated > 1 {
-			return fmt.Errorf("the server doesn't accept the token: %w", plain{err})
+			return fmt.Errorf("the server doesn't accept the token: %w", said(err))
 		}
 	case codes.PermissionDenied:
-		return fmt.Errorf("project %q: %w", p.config.Project, plain{err})
+		return fmt.Errorf("project %q: %w", p.config.Project, said(err))
 	case codes.InvalidArgument, codes.Unimplemented, codes.NotFound, codes.AlreadyExists, codes.OutOfRange:
-		return fmt.Errorf("the server refuses the upload: %w", plain{err})
+		return fmt.Errorf("the server refuses the upload: %w", said(err))
 	case codes.Aborted:
-		return fmt.Errorf("another process took over this shard: %w", plain{err})
+		return fmt.Errorf("another process took over this shard: %w", said(err))
 	case codes.FailedPrecondition:
 		if !r.gap(p, err) {
-			return fmt.Errorf("the server refuses the upload: %w", plain{err})
+			return fmt.Errorf("the server refuses the upload: %w", said(err))
 		}
 	default:
 		// UNAVAILABLE and its like: the server may come back.
@@ -87,17 +97,12 @@ func (r *retries) gap(p *Publisher, err error) bool {
 
 // isGap recognises the server's word for a gap.
 func isGap(err error) bool {
-	for _, d := range status.Convert(err).Details() {
-		info, ok := d.(*errdetails.ErrorInfo)
-		if !ok {
-			continue
-		}
-		_, expected := info.GetMetadata()["expected_sequence"]
-		if expected || info.GetReason() == "SEQUENCE_GAP" {
-			return true
-		}
+	e, ok := AsError(err)
+	if !ok {
+		return false
 	}
-	return false
+	_, expected := e.Metadata["expected_sequence"]
+	return expected || e.Reason == "SEQUENCE_GAP"
 }
 
 // delay is how long to wait before the next attempt, after a connection that
@@ -107,16 +112,13 @@ func (r *retries) delay(err error, lived time.Duration) time.Duration {
 		r.attempt = 0
 		return away.after // each client gets its own
 	}
-	if lived >= healthyAfter {
+	if lived >= healthyAfter && !errors.Is(err, errNoWelcome) { // it lived, but nobody was there
 		r.attempt = 0
 	}
 	if r.gaps > 0 || r.unauthenticated > 0 {
 		return 0 // the server is there: it asked for something else
 	}
-	limit := min(backoffCap, backoffBase<<min(r.attempt, 10))
-	r.attempt++
-	d := rand.N(limit)
-	return max(d, retryInfo(err))
+	return r.next(retryInfo(err))
 }
 
 // askedDelay is how long the server asked to wait before the next attempt, as an
@@ -130,10 +132,8 @@ func askedDelay(err error) time.Duration {
 
 // retryInfo is the delay that the server asked for; 0 if it didn't.
 func retryInfo(err error) time.Duration {
-	for _, d := range status.Convert(err).Details() {
-		if info, ok := d.(*errdetails.RetryInfo); ok {
-			return info.GetRetryDelay().AsDuration()
-		}
+	if e, ok := AsError(err); ok {
+		return e.RetryAfter
 	}
 	return 0
 }
@@ -143,9 +143,9 @@ type tokenError struct{ err error }
 
 func (e tokenError) Error() string {
 	if temporary(e.err) {
-		return plain(e).Error() // the server's trouble, not the token's
+		return said(e.err).Error() // the server's trouble, not the token's
 	}
-	return "get a token: " + plain(e).Error()
+	return "get a token: " + said(e.err).Error()
 }
 
 func (e tokenError) Unwrap() error { return e.err }
@@ -160,21 +160,3 @@ func temporary(err error) bool {
 		return false
 	}
 }
-
-// plain prints an error of a call for people: what the server said, without
-// grpc's frame around it.
-type plain struct{ err error }
-
-func (p plain) Error() string {
-	s, ok := status.FromError(p.err)
-	if !ok || s.Message() == "" {
-		return p.err.Error()
-	}
-	// grpc wraps what the dialer said twice: connection error: desc = "...".
-	message := s.Message()
-	if i := strings.LastIndex(message, "connection error: desc = "); i >= 0 {
-		message = strings.Trim(message[i+len("connection error: desc = "):], `"`)
-	}
-	return message
-}
-func (p plain) Unwrap() error { return p.err }

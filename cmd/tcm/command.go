@@ -46,6 +46,7 @@ type global struct {
 	server    string
 	tokenFile string
 	plaintext bool
+	caFile    string
 	color     string
 }
 
@@ -57,19 +58,25 @@ func newRoot(t *terminal) *cobra.Command {
 		Long: `tcm brings test results to a TCManager server while the tests run, and shows
 runs in a terminal.
 
-The server is --server or TCM_SERVER. The token is read from --token-file, or
+The server is --server or TCM_SERVER. It is spoken to by TLS unless it is on this
+machine; https:// or http:// before the address, --ca-file and --plaintext say
+otherwise. The token is read from --token-file, or
 else TCM_TOKEN, or else the file named by TCM_TOKEN_FILE; against a development
 server on this machine tcm signs itself in as ` + devUser + ` if there is none.`,
 		Example: `  go test -json ./... | tcm stream --project demo
   tcm run --project demo -- go test ./...
   tcm runs list --project demo
-  tcm runs show last --project demo`,
+  tcm runs show last --project demo
+  tcm whoami --server https://tcm.example.com:9090 --ca-file company-ca.pem`,
 		Version:       programVersion(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
-		PersistentPreRunE: func(*cobra.Command, []string) error {
+		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
+			if g.caFile != "" && g.plain() && c.Flags().Changed("ca-file") {
+				return errors.New("--ca-file is for TLS, and --plaintext or http:// says that there is none: leave one of them out")
+			}
 			return t.setColor(g.color)
 		},
 	}
@@ -80,6 +87,7 @@ server on this machine tcm signs itself in as ` + devUser + ` if there is none.`
 	f.StringVar(&g.server, "server", envOr("TCM_SERVER", "127.0.0.1:9090"), "the server's gRPC `address` (TCM_SERVER)")
 	f.StringVar(&g.tokenFile, "token-file", "", "read the token from this `file`, again whenever it is needed (TCM_TOKEN_FILE)")
 	f.BoolVar(&g.plaintext, "plaintext", os.Getenv("TCM_PLAINTEXT") == "true", "don't use TLS, also beyond this machine (TCM_PLAINTEXT)")
+	f.StringVar(&g.caFile, "ca-file", os.Getenv("TCM_CA_FILE"), "trust the authorities in this PEM `file` and no others, and use TLS also on this machine (TCM_CA_FILE)")
 	f.StringVar(&g.color, "color", "auto", "`when` to use colours: auto, always or never")
 	root.AddCommand(newStream(g), newRun(g), newRuns(g), newWhoami(g))
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {

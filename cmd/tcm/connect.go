@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"os"
 	"strings"
@@ -26,12 +28,36 @@ func (g *global) dial(say func(format string, args ...any)) (*tcmanager.Client, 
 	if g.plaintext {
 		opts = append(opts, tcmanager.WithPlaintext())
 	}
+	if g.caFile != "" && !g.plain() {
+		config, err := trust(g.caFile)
+		if err != nil {
+			return nil, err
+		}
+		opts = append(opts, tcmanager.WithTLS(config))
+	}
 	client, err := tcmanager.Dial(g.server, opts...)
 	if err != nil {
 		return nil, err
 	}
 	source.client = client
 	return client, nil
+}
+
+// plain reports whether the person asked for plain text. TCM_CA_FILE doesn't
+// overrule that: it may be set for another server.
+func (g *global) plain() bool { return g.plaintext || strings.HasPrefix(g.server, "http://") }
+
+// trust is the TLS of those who believe the authorities in a file.
+func trust(file string) (*tls.Config, error) {
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read --ca-file: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("--ca-file %s holds no certificate: it must be a PEM file with that of the authority", file)
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}, nil
 }
 
 // signIn finds a token: in a file, in the environment, or from a development
@@ -107,7 +133,7 @@ func describe(err error) string {
 	if s, ok := status.FromError(err); ok && s.Message() != "" {
 		switch s.Code() {
 		case codes.Unavailable:
-			return "the server can't be reached: " + unframe(s.Message())
+			return "the server can't be reached: " + unframe(s.Message()) + tlsAdvice(s.Message())
 		case codes.DeadlineExceeded:
 			return "the server took too long to answer"
 		default:
@@ -115,6 +141,29 @@ func describe(err error) string {
 		}
 	}
 	return err.Error()
+}
+
+// tlsAdvices say what to do about what goes wrong when a connection is made. gRPC
+// passes the reason on as a text only.
+var tlsAdvices = []struct{ text, advice string }{
+	{"signed by unknown authority", "give --ca-file with the PEM file of the authority that signed the server's certificate"},
+	{"certificate is not trusted", "give --ca-file with the PEM file of the authority that signed the server's certificate"},
+	{"has expired or is not yet valid", "the server needs a new certificate, or a clock is wrong"},
+	{"certificate is valid for", "name the server in --server as its certificate does"},
+	{"certificate is not valid for any names", "the server needs a certificate with its name in it"},
+	{"cannot validate certificate for", "name the server in --server as its certificate does"},
+	{"first record does not look like a TLS handshake", "the server speaks plain text there: give --plaintext if the network is trusted, or http:// before the address"},
+	{"error reading server preface", "if the server speaks TLS, put https:// before its address"},
+}
+
+// tlsAdvice says what to do about an error of TLS; it is empty if there is nothing.
+func tlsAdvice(message string) string {
+	for _, a := range tlsAdvices {
+		if strings.Contains(message, a.text) {
+			return " (" + a.advice + ")"
+		}
+	}
+	return ""
 }
 
 // unframe takes gRPC's words off a message.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	tcmv1 "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -30,6 +32,7 @@ type fakeServer struct {
 	dev    bool
 	token  string        // the one that is accepted
 	refuse codes.Code    // how PublishResults ends; 0 takes results
+	tls    *tls.Config   // nil for plain text
 	stuck  chan struct{} // if not nil, PublishResults takes the hello and then nothing until it is closed
 
 	addr string
@@ -50,7 +53,11 @@ func startFake(t interface {
 	}
 	f.addr = listener.Addr().String()
 	f.changed = make(chan struct{})
-	server := grpc.NewServer()
+	var opts []grpc.ServerOption
+	if f.tls != nil {
+		opts = append(opts, grpc.Creds(credentials.NewTLS(f.tls)))
+	}
+	server := grpc.NewServer(opts...)
 	tcmv1.RegisterExecutionServiceServer(server, f)
 	tcmv1.RegisterIdentityServiceServer(server, f)
 	done := make(chan error, 1)

@@ -2,13 +2,24 @@ package main
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"errors"
+	"math/big"
 	"net"
+	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"google.golang.org/grpc/codes"
@@ -18,6 +29,7 @@ import (
 // verbs they have:
 //
 //	server [dev] [token=T] [refuse]   start a server; until then TCM_SERVER is an address where nobody listens
+//	server tls=NAME [expired] ...     the same with a certificate for NAME, whose authority is in ca.pem
 //	exits CODE COMMAND...             run a command and compare its exit code
 //	stored TEXT                       the server has a line with this text
 //	await TEXT                        wait until it has
@@ -58,6 +70,13 @@ func scriptServer(ts *testscript.TestScript, _ bool, args []string) {
 			f.dev = true
 		case "token":
 			f.token = value
+		case "tls":
+			certificate, authority := certify(ts, value, slices.Contains(args, "expired"))
+			f.tls = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate}}
+			if err := os.WriteFile(ts.MkAbs("ca.pem"), authority, 0o600); err != nil {
+				ts.Fatalf("server: %v", err)
+			}
+		case "expired":
 		case "refuse":
 			f.refuse = codes.PermissionDenied
 		default:
@@ -68,6 +87,31 @@ func scriptServer(ts *testscript.TestScript, _ bool, args []string) {
 	servers.Store(ts, f)
 	ts.Defer(func() { servers.Delete(ts) })
 	ts.Setenv("TCM_SERVER", f.addr)
+}
+
+// certify makes an authority and a certificate for name.
+func certify(ts *testscript.TestScript, name string, expired bool) (c tls.Certificate, authority []byte) {
+	until := time.Now().Add(time.Hour)
+	root := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"}, NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: until,
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	if expired {
+		until = time.Now().Add(-time.Hour)
+	}
+	leaf := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "test server"}, NotBefore: root.NotBefore, NotAfter: until}
+	if ip := net.ParseIP(name); ip != nil {
+		leaf.IPAddresses = []net.IP{ip}
+	} else {
+		leaf.DNSNames = []string{name}
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	ts.Check(err)
+	rootDER, err := x509.CreateCertificate(rand.Reader, root, root, &key.PublicKey, key)
+	ts.Check(err)
+	leafDER, err := x509.CreateCertificate(rand.Reader, leaf, root, &key.PublicKey, key)
+	ts.Check(err)
+	return tls.Certificate{Certificate: [][]byte{leafDER}, PrivateKey: key}, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: rootDER})
 }
 
 func scriptExits(ts *testscript.TestScript, _ bool, args []string) {

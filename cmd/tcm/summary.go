@@ -130,7 +130,7 @@ func sayUpload(t *terminal, u *upload, r *tcmanager.Report) {
 	if r.NotUploaded > 0 {
 		why := ": the server took too long"
 		if r.Err != nil {
-			why = ": " + r.Err.Error()
+			why = ": " + r.Err.Error() + tlsAdvice(r.Err.Error())
 		}
 		t.sayf("%s of %s items were not uploaded%s", paint(t.errColor, yellow, count(r.NotUploaded)), count(r.Published), why)
 		return

@@ -97,7 +97,7 @@ func (g *global) startUpload(config tcmanager.PublisherConfig) *upload {
 		return u
 	}
 	config.OnWelcome = func(r *tcmv1.Run) { u.welcome <- r }
-	config.OnWarning = func(err error) { note("%s", err) } // a sentence for people
+	config.OnWarning = func(err error) { note("%s%s", err, tlsAdvice(err.Error())) } // a sentence for people
 	u.client, u.publisher = client, client.NewPublisher(config)
 	ctx, cancel := context.WithCancel(context.Background())
 	u.stop = cancel

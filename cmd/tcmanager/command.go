@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/config"
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
@@ -40,7 +41,7 @@ and edit in a browser; anyone inspects with grpcurl.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &usageError{fmt.Errorf("%w; see \"%s --help\"", err, cmd.CommandPath())}
 	})
-	root.AddCommand(serveCommand(), configCommand(), tokenCommand(), versionCommand())
+	root.AddCommand(serveCommand(), configCommand(), tokenCommand(), backupCommand(), restoreCommand(), versionCommand())
 	return root
 }
 
@@ -50,8 +51,14 @@ func serveCommand() *cobra.Command {
 		Short: "Start the server",
 		Long: `serve starts the server with two listeners: one for gRPC, one for browsers.
 
-Every option can also be set by the environment variable named beside it; a flag
-wins over it. "tcmanager config" prints what is in force.
+Every option can also be set by the environment variable named beside it, and
+in a YAML file under the name of its flag. A flag wins over the environment, which
+wins over the file. "tcmanager config" prints what is in force, and with --example
+a file to begin with.
+
+With --tls-cert and --tls-key both listeners speak TLS, and take a renewed
+certificate over without a restart. Without, they serve this machine only, unless
+--insecure-plaintext says that the network is trusted.
 
 A first SIGINT or SIGTERM stops the server cleanly: it tells its clients to come
 back, finishes what is running, and closes the store. A second one ends it at once.`,
@@ -61,6 +68,11 @@ back, finishes what is running, and closes the store. A second one ends it at on
   # With tokens that another program signs with a shared secret.
   openssl rand -hex 32 > secret && chmod 600 secret
   tcmanager serve --jwt-hs256-secret-file secret --public-url https://tests.example.org
+
+  # For other machines, over TLS, with the options in a file.
+  tcmanager config --example > tcmanager.yaml
+  tcmanager serve --config tcmanager.yaml --grpc-addr :9090 --http-addr :443 \
+      --tls-cert cert.pem --tls-key key.pem
 
   # With the tokens of an identity provider.
   tcmanager serve --jwt-rs256-key-file provider.pem \
@@ -75,21 +87,51 @@ back, finishes what is running, and closes the store. A second one ends it at on
 		},
 	}
 	config.Flags(cmd.Flags())
+	cmd.SetUsageFunc(groupedUsage)
 	return cmd
 }
 
+// groupedUsage prints how a command is used, with the server's options below
+// their headings.
+func groupedUsage(cmd *cobra.Command) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Usage:\n  %s\n\nExamples:\n%s\n", cmd.UseLine(), cmd.Example)
+	own := pflag.NewFlagSet("", pflag.ContinueOnError)
+	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
+		if _, ofServer := f.Value.(interface{ OfServer() }); !ofServer {
+			own.AddFlag(f)
+		}
+	})
+	fmt.Fprintf(&b, "\nFlags of this command:\n%s", own.FlagUsagesWrapped(helpWidth))
+	for _, g := range config.Groups() {
+		fmt.Fprintf(&b, "\n%s:\n%s", g.Title, g.Flags.FlagUsagesWrapped(helpWidth))
+	}
+	_, err := io.WriteString(cmd.OutOrStderr(), b.String())
+	return err
+}
+
+// helpWidth is where the help breaks its lines.
+const helpWidth = 110
+
 func configCommand() *cobra.Command {
-	var asJSON bool
+	var asJSON, example bool
 	cmd := &cobra.Command{
 		Use:   "config",
 		Short: "Print the options in force, and where each came from",
-		Long: `config prints every option as "tcmanager serve" would use it with the same flags
-and environment, and where it came from: flag, env or default. Secrets are not
-shown. It ends with 2 if the server would refuse to start.`,
+		Long: `config prints every option as "tcmanager serve" would use it with the same flags,
+environment and file, and where it came from: flag, env, file with the line, or
+default. Secrets are not shown. It ends with 2 if the server would refuse to start.
+
+With --example it prints a configuration file instead, which holds every option
+with what it is for, at its default.`,
 		Example: `  tcmanager config --dev
-  TCM_LOG_LEVEL=debug tcmanager config --json`,
+  TCM_LOG_LEVEL=debug tcmanager config --config tcmanager.yaml --json
+  tcmanager config --example > tcmanager.yaml`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if example {
+				return config.Example(cmd.OutOrStdout())
+			}
 			c, settings, err := config.Load(cmd.Flags(), os.LookupEnv)
 			if printErr := printSettings(cmd.OutOrStdout(), settings, asJSON); printErr != nil {
 				return printErr
@@ -101,7 +143,9 @@ shown. It ends with 2 if the server would refuse to start.`,
 		},
 	}
 	config.Flags(cmd.Flags())
+	cmd.SetUsageFunc(groupedUsage)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().BoolVar(&example, "example", false, "print a configuration file with everything at its default")
 	return cmd
 }
 
@@ -128,8 +172,8 @@ func tokenCommand() *cobra.Command {
 		Use:   "token --user ID",
 		Short: "Sign a token with the configured secret",
 		Long: `token prints a JWT for a user, signed with the HS256 secret that "tcmanager serve"
-would use with the same flags and environment; with --dev that is the one in the
-data directory. Give it to tcm as TCM_TOKEN.`,
+would use with the same flags, environment and file; with --dev that is the one in
+the data directory. Give it to tcm as TCM_TOKEN.`,
 		Example: `  TCM_TOKEN=$(tcmanager token --jwt-hs256-secret-file secret --user ci-bot --ttl 720h)
   tcmanager token --dev --user demo-tester`,
 		Args: noArgs,
@@ -154,6 +198,7 @@ data directory. Give it to tcm as TCM_TOKEN.`,
 		},
 	}
 	config.Flags(cmd.Flags())
+	cmd.SetUsageFunc(groupedUsage)
 	cmd.Flags().StringVar(&user.Id, "user", "", "the user's id")
 	cmd.Flags().StringVar(&user.Email, "email", "", "the user's email")
 	cmd.Flags().StringVar(&user.Name, "name", "", "the name to show")

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/certificate/certtest"
 )
 
 // TestConversations runs the scripts of testdata/script: each is a conversation
@@ -43,14 +45,29 @@ import (
 // Most write what they got as JSON to stdout. With "!" a verb must be refused;
 // the error is on stderr. Whatever a session hears is checked on the way: no
 // durable event of a room may be missing, come twice or out of order.
+//
+// $CERT, $KEY and $CA_FILE name a certificate for this machine, for --tls-cert and
+// --tls-key, and that of its authority.
 func TestConversations(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
-		Setup:               setUpStage,
+		Setup:               withCertificate(t),
 		Cmds:                verbs(),
 	})
+}
+
+// withCertificate sets a stage up where the server can speak TLS.
+func withCertificate(t *testing.T) func(*testscript.Env) error {
+	authority := certtest.NewAuthority(t)
+	pair := authority.Issue(t)
+	return func(env *testscript.Env) error {
+		env.Setenv("CERT", pair.Cert)
+		env.Setenv("KEY", pair.Key)
+		env.Setenv("CA_FILE", authority.File)
+		return setUpStage(env)
+	}
 }
 
 // TestTheCommandsOfTheREADME runs those with tcm in them; they need the program.
@@ -74,7 +91,7 @@ func TestTheCommandsOfTheREADME(t *testing.T) {
 				env.Setenv(name, string(out[:len(out)-1]))
 			}
 			env.Setenv("GOPATH", os.Getenv("GOPATH"))
-			return setUpStage(env)
+			return withCertificate(t)(env)
 		},
 		Cmds: verbs(),
 	})

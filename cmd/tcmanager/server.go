@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -17,11 +18,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
 
 	"github.com/tcmanager/tcmanager/clients/web"
+	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/certificate"
 	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/config"
 	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/edge"
 	"github.com/tcmanager/tcmanager/interceptors"
@@ -29,6 +32,7 @@ import (
 	"github.com/tcmanager/tcmanager/interceptors/ratelimit"
 	"github.com/tcmanager/tcmanager/service/identity"
 	"github.com/tcmanager/tcmanager/service/limit"
+	"github.com/tcmanager/tcmanager/service/session"
 	"github.com/tcmanager/tcmanager/service/store"
 	"github.com/tcmanager/tcmanager/service/wire"
 )
@@ -70,6 +74,7 @@ type server struct {
 	http      *http.Server
 	grpcL     net.Listener
 	httpL     net.Listener
+	cert      *certificate.Keeper // nil without TLS
 	publicURL string
 }
 
@@ -95,6 +100,9 @@ func newServer(ctx context.Context, c config.Config, log *slog.Logger) (_ *serve
 	s := &server{cfg: c, log: log, health: newWatchedHealth()}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if err := s.readCertificate(registry); err != nil {
+		return nil, err
+	}
 	if err := s.listen(ctx, registry); err != nil {
 		return nil, err
 	}
@@ -148,6 +156,19 @@ func newIdentity(c config.Config, publicURL string) (*identity.Verifier, *identi
 		return nil, nil, err
 	}
 	return verifier, identity.NewService(identity.Info{Version: version, PublicURL: publicURL}, signer), nil
+}
+
+// readCertificate reads the pair for TLS, if there is one.
+func (s *server) readCertificate(r prometheus.Registerer) (err error) {
+	if !s.cfg.TLS() {
+		return nil
+	}
+	if s.cert, err = certificate.New(s.cfg.TLSCertFile, s.cfg.TLSKeyFile, s.log); err != nil {
+		return err
+	}
+	return r.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: "tcmanager", Name: "certificate_expires_timestamp_seconds", Help: "When the TLS certificate in use expires, in seconds since 1970.",
+	}, func() float64 { return float64(s.cert.Leaf().NotAfter.Unix()) }))
 }
 
 func (s *server) listen(ctx context.Context, r prometheus.Registerer) error {
@@ -210,6 +231,9 @@ func (s *server) newGRPC(r prometheus.Registerer) error {
 	if err != nil {
 		return err
 	}
+	if s.cert != nil {
+		chain = append(chain, grpc.Creds(credentials.NewTLS(s.cert.TLS())))
+	}
 	s.grpc = grpc.NewServer(append(chain,
 		grpc.ForceServerCodecV2(wire.NewCodec()),
 		grpc.MaxRecvMsgSize(s.cfg.MaxMessageBytes),
@@ -237,6 +261,7 @@ func (s *server) newHTTP(r *prometheus.Registry, verifier *identity.Verifier) (e
 	s.edge, err = edge.New(edge.Config{
 		GRPC: s.grpc, Log: s.log, Pages: web.FS(), Registry: r, Ready: s.services.Store.Ready, Verify: verifier.Verify,
 		PublicURL: s.publicURL, AllowedOrigins: s.cfg.AllowedOrigins, HTTPAddr: s.httpL.Addr().String(),
+		TLS: s.cert != nil, NoWebsockets: s.cfg.Realtime && !s.cfg.Allows(session.Websocket),
 		MaxMessageBytes: s.cfg.MaxMessageBytes, AuthTimeout: s.cfg.AuthTimeout,
 		IdleTimeout: s.cfg.HeartbeatTimeout, PingInterval: s.cfg.HeartbeatInterval, WriteStall: writeStall,
 	})
@@ -250,7 +275,25 @@ func (s *server) newHTTP(r *prometheus.Registry, verifier *identity.Verifier) (e
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // what clients do wrong at the level of TCP
 	}
+	if s.cert != nil {
+		s.http.TLSConfig = s.cert.TLS()
+		s.http.HTTP2 = &http.HTTP2Config{SendPingTimeout: s.cfg.HeartbeatInterval, PingTimeout: writeStall, WriteByteTimeout: writeStall}
+	}
 	return nil
+}
+
+// serveHTTP serves the web listener until it is stopped.
+func (s *server) serveHTTP() error {
+	var err error
+	if s.cert != nil {
+		err = s.http.ServeTLS(s.httpL, "", "") // the pair is the keeper's
+	} else {
+		err = s.http.Serve(s.httpL)
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
 }
 
 // writeStall is how long a browser may take to read what the kernel can't hold.
@@ -259,7 +302,7 @@ const writeStall = 10 * time.Second
 // run serves until ctx ends or something breaks, then stops.
 func (s *server) run(ctx context.Context) error {
 	s.log.InfoContext(ctx, "serving", "version", version, "grpc.addr", s.grpcL.Addr().String(), "http.addr", s.httpL.Addr().String(),
-		"public_url", s.publicURL, "data_dir", s.cfg.DataDir, "dev", s.cfg.Dev)
+		"public_url", s.publicURL, "data_dir", s.cfg.DataDir, "dev", s.cfg.Dev, "tls", s.cert != nil)
 	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBackground()
 	group, broken := errgroup.WithContext(ctx)
@@ -271,12 +314,7 @@ func (s *server) run(ctx context.Context) error {
 		}
 		return nil
 	})
-	group.Go(func() error {
-		if err := s.http.Serve(s.httpL); !errors.Is(err, http.ErrServerClosed) {
-			return err
-		}
-		return nil
-	})
+	group.Go(s.serveHTTP)
 	<-broken.Done() // a signal, or one of the three ended with an error
 	s.stop(context.WithoutCancel(ctx))
 	stopBackground()
@@ -322,7 +360,7 @@ func (s *server) stop(ctx context.Context) {
 
 // banner says where the server is and what to do next.
 func (s *server) banner() string {
-	b := fmt.Sprintf("\n  TCManager %s\n\n  open      %s\n  gRPC      %s\n  data      %s\n", version, s.publicURL, s.grpcL.Addr(), s.cfg.DataDir)
+	b := fmt.Sprintf("\n  TCManager %s\n\n  open      %s\n  gRPC      %s\n  data      %s\n", version, s.publicURL, s.grpcURL(), s.cfg.DataDir)
 	if s.cfg.Dev {
 		b += "\n  Anyone on this machine can sign in: development mode.\n\n  next, in a Go project:\n\n    go test -json ./... | " + s.streamCommand() + "\n\n"
 	}
@@ -343,8 +381,38 @@ func (s *server) streamCommand() string {
 		}
 	}
 	command := tcm + " stream --project " + identity.DemoProject
-	if addr := s.grpcL.Addr().String(); addr != clientDefault {
+	if addr := s.grpcURL(); addr != clientDefault {
 		command += " --server " + addr
 	}
+	if s.cert != nil {
+		// A development server's certificate is seldom one that everybody trusts.
+		if _, err := s.cert.Leaf().Verify(x509.VerifyOptions{}); errors.As(err, new(x509.UnknownAuthorityError)) {
+			file, err := filepath.Abs(s.cfg.TLSCertFile)
+			if err != nil {
+				file = s.cfg.TLSCertFile // the working directory is gone
+			}
+			command += " --ca-file " + file
+		}
+	}
 	return command
+}
+
+// grpcURL is where clients of gRPC find the server: by a name that its
+// certificate has, if there is one.
+func (s *server) grpcURL() string {
+	addr := s.grpcL.Addr().String()
+	if s.cert == nil {
+		return addr
+	}
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "https://" + addr
+	}
+	leaf := s.cert.Leaf()
+	for _, name := range append([]string{host, "localhost"}, leaf.DNSNames...) {
+		if leaf.VerifyHostname(name) == nil {
+			return "https://" + net.JoinHostPort(name, port)
+		}
+	}
+	return "https://" + addr
 }

@@ -20,7 +20,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
@@ -64,7 +63,7 @@ func startServer(t *testing.T, c config.Config, change ...func(*server)) *testSe
 	}
 	ts := &testServer{server: s, end: end, stopped: make(chan error, 1)}
 	go func() { ts.stopped <- s.run(ctx) }()
-	ts.conn, err = grpc.NewClient(s.grpcL.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	ts.conn, err = grpc.NewClient(s.grpcL.Addr().String(), grpc.WithTransportCredentials(transportFor(c)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,7 +215,7 @@ func (s *testServer) grpcWeb(t *testing.T, method, token string) (code, message 
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
-	resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
+	resp, err := (&http.Transport{DisableKeepAlives: true, TLSClientConfig: trusting(s.cfg)}).RoundTrip(req)
 	if err != nil {
 		t.Fatal(err)
 	}

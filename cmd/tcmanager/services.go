@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"path/filepath"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -14,6 +13,7 @@ import (
 	"github.com/tcmanager/tcmanager/service/collaboration"
 	"github.com/tcmanager/tcmanager/service/event"
 	"github.com/tcmanager/tcmanager/service/identity"
+	"github.com/tcmanager/tcmanager/service/limit"
 	"github.com/tcmanager/tcmanager/service/notification"
 	"github.com/tcmanager/tcmanager/service/presence"
 	"github.com/tcmanager/tcmanager/service/project"
@@ -31,7 +31,11 @@ import (
 func newServices(ctx context.Context, c config.Config, d Deps) (*Services, error) {
 	rooms := router.New()
 	heard := &listener{rooms: rooms}
-	db, err := sqlite.Open(ctx, sqlite.Options{Path: filepath.Join(c.DataDir, "tcmanager.db"), Listener: heard.hear})
+	keeper, err := newKeeper(c, d)
+	if err != nil {
+		return nil, err
+	}
+	db, err := sqlite.Open(ctx, sqlite.Options{Path: dataFile(c).Path, Listener: heard.hear})
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +53,14 @@ func newServices(ctx context.Context, c config.Config, d Deps) (*Services, error
 	projects := project.New(db, time.Now)
 	sessions := session.NewServer(session.Config{
 		Version: d.Version, HeartbeatInterval: c.HeartbeatInterval, HeartbeatTimeout: c.HeartbeatTimeout,
-		Logger: d.Log, HelloTimeout: c.AuthTimeout, MaxSessions: c.MaxConnections, MaxRequestBytes: c.MaxMessageBytes,
+		Logger: d.Log, HelloTimeout: c.AuthTimeout, MaxRequestBytes: c.MaxMessageBytes,
+		MaxSessions: c.MaxSessions, MaxUserSessions: c.MaxUserSessions, MaxRooms: c.MaxRooms,
+		QueueBytes: c.QueueBytes, ReplayEvents: c.ReplayEvents,
+		Transports: c.Transports, RealtimeOff: !c.Realtime,
+		Limits: session.Limits{
+			Commands: limit.Rate{PerSecond: c.CommandRate, Burst: c.CommandBurst},
+			Signals:  limit.Rate{PerSecond: c.SignalRate, Burst: c.SignalBurst},
+		},
 	}, session.Deps{
 		Store: db, Router: rooms, Presence: here, Commands: nouns,
 		Rooms: map[event.Kind]session.RoomSource{
@@ -62,7 +73,7 @@ func newServices(ctx context.Context, c config.Config, d Deps) (*Services, error
 		Validate: func(req *pb.SubscribeRequest) error { return rules.Message(req) },
 	})
 	heard.sessions = sessions
-	sweeper := retention.New(db, retention.Config{Logger: d.Log})
+	sweeper := retention.New(db, retention.Config{Events: c.HistoryEvents, Age: c.HistoryAge, Logger: d.Log})
 	watch(d.Registerer, sessions, nouns.runs, rooms)
 	return &Services{
 		Store:         db,
@@ -83,6 +94,9 @@ func newServices(ctx context.Context, c config.Config, d Deps) (*Services, error
 			group.Go(func() error { return nouns.runs.Run(ctx) })
 			group.Go(func() error { return sessions.Run(ctx) })
 			group.Go(func() error { return sweeper.Run(ctx) })
+			if keeper != nil {
+				group.Go(func() error { return keeper.Run(ctx) })
+			}
 			return group.Wait()
 		},
 		Drain: func(ctx context.Context) { drain(ctx, sessions, nouns.runs) },

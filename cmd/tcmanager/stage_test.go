@@ -17,7 +17,6 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/pflag"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/config"
@@ -108,7 +107,7 @@ func (s *stage) startServer(args []string) error {
 	if s.conn != nil {
 		return nil // it finds the server again by itself
 	}
-	s.conn, err = grpc.NewClient(running.grpcL.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()),
+	s.conn, err = grpc.NewClient(running.grpcL.Addr().String(), grpc.WithTransportCredentials(transportFor(c)),
 		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
 	return err
 }
@@ -224,7 +223,7 @@ func (s *stage) get(path, bearer string) (status, body string, err error) {
 		}
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
-	transport := &http.Transport{DisableKeepAlives: true}
+	transport := &http.Transport{DisableKeepAlives: true, TLSClientConfig: trusting(s.cfg), ForceAttemptHTTP2: true}
 	res, err := transport.RoundTrip(req)
 	if err != nil {
 		return "", "", err

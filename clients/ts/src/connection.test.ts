@@ -11,7 +11,7 @@ import {
 } from "./connection";
 import { TcmError } from "./errors";
 
-const context: TransitionContext = { nowMs: 1_000_000, random: 0.5, online: true };
+const context: TransitionContext = { nowMs: 1_000_000, random: 0.5, online: true, delayMs: 1_000 };
 const offline: TransitionContext = { ...context, online: false };
 
 function error(code: Code, retryAfterMs?: number): TcmError {
@@ -65,6 +65,13 @@ const table: readonly Line[] = [
     event: { kind: "welcomed", roomsPending: true },
     to: catchingUp,
     effects: [{ kind: "watch-health" }],
+  },
+  {
+    claim: "another carrier is tried at once, and counts as the same attempt",
+    from: { kind: "connecting", attempt: 2, refreshed: true },
+    event: { kind: "switch" },
+    to: { kind: "connecting", attempt: 2, refreshed: true },
+    effects: open,
   },
   { claim: "is live when it has caught up", from: catchingUp, event: { kind: "caught-up" }, to: live },
   {
@@ -288,6 +295,8 @@ describe("the connection", () => {
       [closed, { kind: "welcomed", roomsPending: true }],
       [idle, { kind: "lost", error: away }],
       [closed, { kind: "lost", error: away }],
+      [reconnecting, { kind: "switch" }],
+      [closed, { kind: "switch" }],
       [live, { kind: "retry-due" }],
       [closed, { kind: "retry-due" }],
       [closed, { kind: "online" }],
@@ -299,6 +308,18 @@ describe("the connection", () => {
     for (const [state, event] of meaningless) {
       expect(transition(state, event, context)).toEqual({ state, effects: [] });
     }
+  });
+});
+
+describe("what an application may set", () => {
+  test("the first attempt's longest wait", () => {
+    const { effects } = transition(live, { kind: "lost", error: away }, { ...context, delayMs: 200 });
+    expect(effects).toEqual(closeAndRetry(100));
+  });
+
+  test("after how many attempts people are told", () => {
+    const second: ConnectionState = { ...reconnecting, attempt: 2 };
+    expect([isOffline(second, 2), isOffline(second, 3)]).toEqual([true, false]);
   });
 });
 

@@ -7,14 +7,14 @@
 import { Code } from "@connectrpc/connect";
 import type { TcmError } from "./errors";
 
-/** The first attempt waits at most this long, the next ones twice as long each. */
-export const backoffBaseMs = 1_000;
+/** The first attempt waits at most this long by default, the next ones twice as long each. */
+export const defaultDelayMs = 1_000;
 /** No attempt waits longer than this of its own accord. */
 export const backoffCapMs = 20_000;
 /** A connection must hold this long before earlier failures are forgotten: a server that accepts and drops is not healthy. */
 export const healthyAfterMs = 10_000;
-/** After so many failed attempts in a row people are told "offline". Attempts go on. */
-export const offlineAfterAttempts = 5;
+/** After so many failed attempts in a row people are told "offline", by default. Attempts go on. */
+export const defaultAttempts = 5;
 /** Browsers are wrong about having no network now and then (a loopback server, a VPN): try all the same, seldom. */
 export const suspendedRetryMs = 30_000;
 
@@ -93,6 +93,8 @@ export type ConnectionEvent =
   | { readonly kind: "lost"; readonly error: TcmError }
   /** The server is about to stop, and gave this client a delay of its own. */
   | { readonly kind: "going-away"; readonly afterMs: number }
+  /** The carrier in use won't do, and there is another to try at once. */
+  | { readonly kind: "switch" }
   /** The time of the next attempt has come. */
   | { readonly kind: "retry-due" }
   /** The browser says there is a network again. */
@@ -122,6 +124,8 @@ export interface TransitionContext {
   readonly random: number;
   /** What the browser says. */
   readonly online: boolean;
+  /** The most that the first attempt waits. */
+  readonly delayMs: number;
 }
 
 export interface Transition {
@@ -154,6 +158,8 @@ export function transition(
       return hasStream(state) ? lost(state, event.error, context) : stay(state);
     case "going-away":
       return hasStream(state) ? goingAway(state, event.afterMs, context) : stay(state);
+    case "switch":
+      return hasStream(state) ? connect(state.attempt, state.refreshed) : stay(state);
     case "retry-due":
       return isWaiting(state) ? connect(state.attempt, state.refreshed) : stay(state);
     case "online":
@@ -168,12 +174,12 @@ export function transition(
 }
 
 /** backoffMs draws the wait before the next attempt: full jitter, so that a crowd does not come back at once. */
-export function backoffMs(attempt: number, random: number): number {
-  return random * Math.min(backoffCapMs, backoffBaseMs * 2 ** attempt);
+export function backoffMs(attempt: number, random: number, delayMs = defaultDelayMs): number {
+  return random * Math.min(backoffCapMs, delayMs * 2 ** attempt);
 }
 
-/** isOffline says whether to tell people that there is no connection. */
-export function isOffline(state: ConnectionState): boolean {
+/** isOffline says whether to tell people that there is no connection: after so many attempts, or without a network. */
+export function isOffline(state: ConnectionState, attempts = defaultAttempts): boolean {
   switch (state.kind) {
     case "idle":
     case "live":
@@ -184,7 +190,7 @@ export function isOffline(state: ConnectionState): boolean {
       return true;
     case "connecting":
     case "reconnecting":
-      return state.attempt >= offlineAfterAttempts;
+      return state.attempt >= attempts;
     default:
       state satisfies never;
       return false;
@@ -248,7 +254,10 @@ function lost(state: WithStream, error: TcmError, context: TransitionContext): T
       // Refused with a token that was asked for just now: no other will do.
       return state.refreshed ? close(error) : connect(state.attempt, true, true);
     case "transient": {
-      const delayMs = Math.max(error.retryAfterMs ?? 0, backoffMs(state.attempt, context.random));
+      const delayMs = Math.max(
+        error.retryAfterMs ?? 0,
+        backoffMs(state.attempt, context.random, context.delayMs),
+      );
       return wait({ ...state, attempt: state.attempt + 1 }, delayMs, error, context);
     }
   }

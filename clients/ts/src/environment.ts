@@ -1,5 +1,5 @@
-/** What an environment may notice about the machine and the page. */
-export type WakeSignal = "online" | "offline" | "visible" | "hidden" | "page-hide";
+/** What an environment may notice about the machine and the page. "input" is a sign of a person, now and then. */
+export type WakeSignal = "online" | "offline" | "visible" | "hidden" | "input" | "page-hide";
 
 /**
  * Environment is everything the client asks of the world beside the network,
@@ -18,6 +18,14 @@ export interface Environment {
   readonly frame: (run: () => void) => void;
   /** Whether there is a network at all; true when not known. */
   readonly online: () => boolean;
+  /** Whether somebody can see the page; true when not known. */
+  readonly visible: () => boolean;
+  /**
+   * Takes the lock of that name, which all of an origin's tabs share, if nobody
+   * holds it. Resolves with the function that gives it back; with undefined if
+   * it is taken. Undefined itself where there are no locks.
+   */
+  readonly tryLock: ((name: string) => Promise<(() => void) | undefined>) | undefined;
   /** Tells of changes. Returns the function that ends it. */
   readonly onSignal: (listener: (signal: WakeSignal) => void) => () => void;
 }
@@ -35,8 +43,25 @@ export function browserEnvironment(): Environment {
     },
     frame: nextFrame,
     online: () => globalThis.navigator?.onLine ?? true,
+    visible: () => typeof document === "undefined" || document.visibilityState === "visible",
+    tryLock: webLocks(),
     onSignal: listenToPage,
   };
+}
+
+/** webLocks takes locks of the browser, which frees those of a tab that is gone. Pages without TLS have none. */
+function webLocks(): Environment["tryLock"] {
+  const locks = globalThis.navigator?.locks;
+  if (locks === undefined) return undefined;
+  return (name) =>
+    new Promise((resolve, reject) => {
+      locks
+        .request(name, { ifAvailable: true }, (lock) => {
+          if (lock === null) return resolve(undefined);
+          return new Promise<void>((giveBack) => resolve(giveBack));
+        })
+        .catch(reject);
+    });
 }
 
 /** randomUuid also works on pages without TLS, where crypto.randomUUID doesn't exist. */
@@ -67,6 +92,10 @@ function nextFrame(run: () => void): void {
   }
 }
 
+/** A hand on the mouse makes hundreds of events; one in this time is news enough. */
+const inputEveryMs = 5_000;
+const inputEvents = ["pointerdown", "pointermove", "keydown", "wheel", "touchstart"] as const;
+
 function listenToPage(listener: (signal: WakeSignal) => void): () => void {
   if (typeof window === "undefined") return () => {};
   const stop = new AbortController();
@@ -79,5 +108,14 @@ function listenToPage(listener: (signal: WakeSignal) => void): () => void {
     () => listener(document.visibilityState === "visible" ? "visible" : "hidden"),
     { signal },
   );
+  let toldAtMs = Number.NEGATIVE_INFINITY;
+  const input = () => {
+    if (Date.now() - toldAtMs < inputEveryMs) return;
+    toldAtMs = Date.now();
+    listener("input");
+  };
+  for (const name of inputEvents) {
+    window.addEventListener(name, input, { signal, passive: true, capture: true });
+  }
   return () => stop.abort();
 }

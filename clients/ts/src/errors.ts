@@ -48,6 +48,11 @@ export class TcmError extends Error {
   }
 }
 
+/** unavailable is the error of a server that can't be had just now. */
+export function unavailable(message: string): TcmError {
+  return new TcmError({ code: Code.Unavailable, message });
+}
+
 /** fromErrorMessage turns the error of a stream's frame, or of a status' detail, into a TcmError. */
 export function fromErrorMessage(message: ErrorMessage, cause?: unknown): TcmError {
   return new TcmError({

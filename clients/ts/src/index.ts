@@ -1,8 +1,9 @@
 /**
  * The TypeScript client of TCManager, without a framework: one session with the
- * server over grpc-web and websockets, which survives breaks, and a live store
- * for each room.
+ * server, over a websocket or where there is none over fetch, which survives
+ * breaks, and a live store for each room.
  */
+export type { Carrier, TransportName } from "./carrier";
 export type { ConnectionStateName } from "./connection";
 export { browserEnvironment, type Environment, type WakeSignal } from "./environment";
 export { fromErrorMessage, TcmError, type TcmErrorInit, toTcmError, type Violation } from "./errors";
@@ -17,6 +18,7 @@ export type { UserSnapshot } from "./rooms/user";
 export type {
   CommandAnswer,
   CommandInit,
+  DroppedCommand,
   JoinOptions,
   KeyValueStorage,
   RoomHandle,

@@ -1,6 +1,6 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { ActivityState } from "@tcmanager/gen/tcmanager/v1/collaboration_pb";
-import type { CommandResult, CommandSchema } from "@tcmanager/gen/tcmanager/v1/command_pb";
+import type { Command, CommandResult, CommandSchema } from "@tcmanager/gen/tcmanager/v1/command_pb";
 import type { Event } from "@tcmanager/gen/tcmanager/v1/event_pb";
 import type { Detail, Joined, Welcome } from "@tcmanager/gen/tcmanager/v1/realtime_pb";
 import type { TcmError } from "./errors";
@@ -54,10 +54,10 @@ export interface RoomHandle {
   leave(): void;
 }
 
-/** A command that is answered, as {case, value}; typing is not one. */
+/** A command that is answered, as {case, value}; typing and presence are not. */
 export type CommandInit = Exclude<
   NonNullable<MessageInitShape<typeof CommandSchema>["command"]>,
-  { case: "updateActivity" } | { case?: undefined }
+  { case: "updateActivity" | "updatePresence" } | { case?: undefined }
 >;
 
 /** The answer to a command. */
@@ -67,6 +67,13 @@ export type Answers = { [A in Answer as A["case"]]: A["value"] };
 
 /** What a kind of command is answered with. */
 export type CommandAnswer<K extends CommandInit["case"]> = Answers[K];
+
+/** A command that a page before this one gave, and that will not be carried out. */
+export interface DroppedCommand {
+  readonly command: Command;
+  /** Why: what the server said, or a reason of REQUEST_TOO_OLD or OTHER_USER. */
+  readonly error: TcmError;
+}
 
 /** Session is one client's conversation with the server, over however many connections it takes. */
 export interface Session {
@@ -81,12 +88,18 @@ export interface Session {
   /**
    * Does something. The promise settles with the server's answer, however many
    * connections it takes; it rejects with a TcmError. A command is sent again
-   * after a reconnect until it is answered, under one request id, so it happens
-   * once. At most 256 commands wait; beyond that it rejects with OUTBOX_FULL.
+   * after a reconnect, and with a storage after a reload, until it is answered,
+   * under one request id, so it happens once. At most 256 commands wait; beyond
+   * that it rejects with OUTBOX_FULL.
    */
   command<C extends CommandInit>(command: C): Promise<CommandAnswer<C["case"]>>;
   /** Tells a room what this session does in a field. Sent at once or never. */
   sendActivity(room: string, field: string, state: ActivityState): void;
+  /**
+   * Calls listener with each command that a page before this one left waiting and
+   * that was not carried out. Returns the function that ends it.
+   */
+  onDropped(listener: (dropped: DroppedCommand) => void): () => void;
   /** Calls listener with every event of every room. Returns the function that ends it. */
   onEvent(listener: (event: Event) => void): () => void;
 }

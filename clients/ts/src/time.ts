@@ -1,8 +1,8 @@
 import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 
-/** durationToMs returns a span in milliseconds. */
-export function durationToMs(duration: Duration): number {
-  return Number(duration.seconds) * 1000 + duration.nanos / 1e6;
+/** durationToMs returns a span in milliseconds; unset when it is unset. */
+export function durationToMs(duration: Duration | undefined, unset = 0): number {
+  return duration === undefined ? unset : Number(duration.seconds) * 1000 + duration.nanos / 1e6;
 }
 
 /** timestampToMs returns a moment in milliseconds since 1970; 0 when it is unset. */

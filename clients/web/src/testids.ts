@@ -4,11 +4,13 @@
  *
  * Pages and shell
  *   sign-in                  the sign-in page; cards of development users are sign-in-user with data-user
- *   connection-state         data-state: live | connecting | catching-up | reconnecting | offline | closed; data-quality
+ *   connection-state         data-state: live | off | connecting | catching-up | reconnecting | offline | closed;
+ *                            data-quality; data-carrier: websocket | stream | long-poll | poll | off
  *   status-widget            the panel that connection-state opens; status-event is a line of it, reconnect its button
  *   bell                     data-unread: the count; notification-center is its panel, notification a line with data-read
  *   presence                 who is here; presence-user is a person with data-user and data-state
  *   toast                    a notification that just arrived (text inside)
+ *   not-saved                a change of the page before a reload that could not be saved
  *   user-menu                data-user: who is signed in
  *
  * Lists
@@ -50,6 +52,7 @@ export const testids = {
   presence: "presence",
   presenceUser: "presence-user",
   toast: "toast",
+  notSaved: "not-saved",
   userMenu: "user-menu",
   projectRow: "project-row",
   runRow: "run-row",

@@ -10,7 +10,8 @@ export function callSafely(run: () => void): void {
   }
 }
 
-function report(thrown: unknown): void {
+/** report tells of an error that nobody waits for, as the browser tells of its own. */
+export function report(thrown: unknown): void {
   if (typeof reportError === "function") {
     reportError(thrown);
     return;

@@ -1,87 +1,15 @@
 import { create } from "@bufbuild/protobuf";
-import { Code, ConnectError, createClient } from "@connectrpc/connect";
+import { Code, ConnectError } from "@connectrpc/connect";
 import { ActivityState } from "@tcmanager/gen/tcmanager/v1/collaboration_pb";
-import { type Event, EventSchema } from "@tcmanager/gen/tcmanager/v1/event_pb";
-import { Status } from "@tcmanager/gen/tcmanager/v1/execution_pb";
-import { RealtimeService } from "@tcmanager/gen/tcmanager/v1/realtime_pb";
+import { EventSchema } from "@tcmanager/gen/tcmanager/v1/event_pb";
 import { TestCaseField } from "@tcmanager/gen/tcmanager/v1/testcase_pb";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import type { TcmError } from "../errors";
-import type { KeyValueStorage, RoomMessage } from "../session";
-import { FakeServer, type FakeServerOptions, TestEnvironment } from "../testing";
-import { SessionDriver } from "./driver";
-
-/** What a room's listener heard. */
-class Heard {
-  readonly messages: RoomMessage[] = [];
-  readonly listener = (message: RoomMessage) => void this.messages.push(message);
-
-  get events(): Event[] {
-    return this.messages.flatMap((message) => (message.kind === "events" ? message.events : []));
-  }
-
-  /** The numbers of the durable events, in the order in which they came. */
-  get offsets(): number[] {
-    return this.events.filter(({ offset }) => offset > 0n).map(({ offset }) => Number(offset));
-  }
-
-  get kinds(): string[] {
-    return this.messages.filter(({ kind }) => kind !== "events").map(({ kind }) => kind);
-  }
-}
-
-class MemoryStorage implements KeyValueStorage {
-  readonly values = new Map<string, string>();
-  getItem = (key: string) => this.values.get(key) ?? null;
-  setItem = (key: string, value: string) => void this.values.set(key, value);
-  removeItem = (key: string) => void this.values.delete(key);
-}
-
-const started: SessionDriver[] = [];
-
-interface Setup {
-  readonly server?: FakeServerOptions;
-  readonly storage?: KeyValueStorage;
-  readonly token?: () => string;
-  readonly on?: FakeServer;
-}
-
-function setup({ server: options, storage, token = () => "T", on }: Setup = {}) {
-  const server = on ?? new FakeServer(options);
-  const environment = new TestEnvironment();
-  const session = new SessionDriver({
-    client: createClient(RealtimeService, server.connect()),
-    token,
-    environment,
-    clientName: "test",
-    storage,
-    connectTimeoutMs: 20_000,
-  });
-  started.push(session);
-  const state = () => session.status().connection.kind;
-  const live = () => expect.poll(state).toBe("live");
-  return { server, environment, session, state, live };
-}
-
-/** A run with its room's name, and a function that reports the next result. */
-function makeRun(server: FakeServer) {
-  const run = server.world.addRun({ project: "demo" });
-  let tests = 0;
-  const report = (count = 1) => {
-    for (let i = 0; i < count; i++) {
-      tests++;
-      server.world.report(run.id, { test: { suite: "s", name: `T${tests}` }, status: Status.PASSED });
-    }
-  };
-  return { room: `testrun:${run.id}`, report };
-}
-
-function requests(server: FakeServer, kind: string) {
-  return server.received.filter(({ frame }) => frame.case === kind);
-}
+import type { FakeServer } from "../testing";
+import { Heard, MemoryStorage, makeRun, requestIds, requests, setup, stopAll } from "./harness";
 
 afterEach(() => {
-  for (const session of started.splice(0)) session.stop();
+  stopAll();
   vi.unstubAllGlobals();
 });
 
@@ -182,21 +110,6 @@ describe("a session", () => {
     const rejoin = requests(server, "join").at(-1)?.frame;
     expect(rejoin?.case === "join" && rejoin.value.position).toMatchObject({ offset: 2n });
     expect(heard.offsets).toEqual([2]);
-  });
-
-  test("moves its place with bookmarks, and never back", async () => {
-    const { server, session, environment, state, live } = setup();
-    const { room } = makeRun(server);
-    session.join(room, { listener: () => {} });
-    await live();
-    server.broadcast({ frame: { case: "bookmark", value: { room, position: { epoch: 9n, offset: 40n } } } });
-    server.broadcast({ frame: { case: "bookmark", value: { room, position: { epoch: 9n, offset: 39n } } } });
-    server.disconnect();
-    await expect.poll(state).toBe("reconnecting");
-    environment.advance(1_000);
-    await live();
-    const rejoin = requests(server, "join").at(-1)?.frame;
-    expect(rejoin?.case === "join" && rejoin.value.position).toMatchObject({ epoch: 9n, offset: 40n });
   });
 
   test("begins anew after a reset", async () => {
@@ -374,9 +287,7 @@ describe("commands", () => {
     const settled = await Promise.all(answers);
     expect(settled.map(({ comment }) => comment?.text)).toEqual(texts);
     expect(server.world.comments.get(id)?.map(({ text }) => text)).toEqual(texts);
-    const ids = requests(server, "command").map(
-      ({ frame }) => frame.case === "command" && frame.value.requestId,
-    );
+    const ids = requestIds(server);
     expect(ids.slice(3)).toEqual(ids.slice(0, 3));
   });
 
@@ -480,7 +391,7 @@ describe("the connection of a session", () => {
   });
 
   test("gives up on a server that never welcomes", async () => {
-    const { server, session, environment, state } = setup();
+    const { server, session, environment, state } = setup({ transports: ["websocket"] });
     server.mute = true;
     session.start();
     await expect.poll(() => server.opened).toBe(1);
@@ -525,22 +436,14 @@ describe("the connection of a session", () => {
 
   test("renews the token within the stream when it is about to expire", async () => {
     const asked: boolean[] = [];
-    const server = new FakeServer();
-    const environment = new TestEnvironment();
-    const session = new SessionDriver({
-      client: createClient(RealtimeService, server.connect()),
+    const { server, session, live } = setup({
       token: ({ refresh }) => {
         asked.push(refresh);
         return refresh ? "new" : "old";
       },
-      environment,
-      clientName: "test",
-      storage: undefined,
-      connectTimeoutMs: 20_000,
     });
-    started.push(session);
     session.start();
-    await expect.poll(() => session.status().connection.kind).toBe("live");
+    await live();
     server.broadcast({ frame: { case: "tokenExpiring", value: {} } });
     await expect.poll(() => requests(server, "refreshToken").length).toBe(1);
     const { frame } = requests(server, "refreshToken")[0]!;

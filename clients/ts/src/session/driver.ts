@@ -1,29 +1,31 @@
 import { type Client, Code } from "@connectrpc/connect";
-import type { ActivityState } from "@tcmanager/gen/tcmanager/v1/collaboration_pb";
-import type { CommandResult } from "@tcmanager/gen/tcmanager/v1/command_pb";
+import { type ActivityState, PresenceState } from "@tcmanager/gen/tcmanager/v1/collaboration_pb";
+import type { Command } from "@tcmanager/gen/tcmanager/v1/command_pb";
 import type { Event } from "@tcmanager/gen/tcmanager/v1/event_pb";
 import type {
   Evicted,
+  GoingAway,
   Joined,
   RealtimeService,
   SubscribeResponse,
   Welcome,
 } from "@tcmanager/gen/tcmanager/v1/realtime_pb";
+import type { Carrier, TransportName } from "../carrier";
 import {
   backoffMs,
   type ConnectionEffect,
   type ConnectionEvent,
   type ConnectionState,
   healthyAfterMs,
+  isOffline,
   transition,
 } from "../connection";
 import type { Environment, WakeSignal } from "../environment";
-import { fromErrorMessage, TcmError } from "../errors";
+import { fromErrorMessage, TcmError, unavailable } from "../errors";
 import type {
-  Answer,
-  Answers,
   CommandAnswer,
   CommandInit,
+  DroppedCommand,
   JoinOptions,
   KeyValueStorage,
   RoomHandle,
@@ -32,16 +34,23 @@ import type {
   TokenSource,
 } from "../session";
 import { durationToMs, timestampToMs } from "../time";
-import { callSafely } from "./call-safely";
-import { Heartbeat } from "./heartbeat";
-import { Outbox } from "./outbox";
+import { callSafely, report } from "./call-safely";
+import { Carriers } from "./carriers";
+import { Commands } from "./commands";
+import { Handover } from "./handover";
+import { type Asked, Link } from "./link";
+import { PresenceWatch } from "./presence";
 import { type Cursor, type Room, Rooms } from "./rooms";
 import { save, takeSaved } from "./saved-state";
-import { SessionStream } from "./stream";
+import type { RequestFrame, SessionStream, StreamListener } from "./stream";
 
 /** What there is to know about a session at a moment. */
 export interface SessionStatus {
   readonly connection: ConnectionState;
+  /** Whether to tell people that there is no connection. */
+  readonly offline: boolean;
+  /** How frames travel; undefined while there is no stream. */
+  readonly carrier: Carrier | undefined;
   /** When the connection's state began. */
   readonly sinceMs: number;
   readonly welcome: Welcome | undefined;
@@ -49,6 +58,8 @@ export interface SessionStatus {
   readonly lag: number;
   readonly clockOffsetMs: number;
   readonly unsaved: number;
+  /** Events that were ignored, since they broke the rules of their delivery class. */
+  readonly faults: number;
 }
 
 /** What a session is made of. */
@@ -58,19 +69,20 @@ export interface SessionOptions {
   readonly environment: Environment;
   readonly clientName: string;
   readonly storage: KeyValueStorage | undefined;
-  readonly connectTimeoutMs: number;
+  readonly transports: readonly TransportName[];
+  /** How long an attempt may take until the server's welcome. */
+  readonly timeoutMs: number;
+  /** After how many failed attempts people are told. */
+  readonly attempts: number;
+  /** The longest wait before the first attempt. */
+  readonly delayMs: number;
 }
 
-/** Commands that may wait for their answers; see Outbox. */
-const maxOutbox = 256;
 /** The server repeats its word of lag while it holds; without news it is over. */
 const lagHoldsMs = 10_000;
 
-/** Which frame an answer belongs to. */
-type Asked =
-  | { readonly kind: "hello" }
-  | { readonly kind: "join"; readonly room: Room }
-  | { readonly kind: "command"; readonly requestId: string };
+/** Of a server that breaks the rules, so many different breaches are reported. */
+const maxReported = 20;
 
 /**
  * SessionDriver runs a session: it carries out what the state machine of
@@ -85,20 +97,23 @@ export class SessionDriver implements Session {
   readonly #options: SessionOptions;
   readonly #environment: Environment;
   readonly #rooms = new Rooms();
-  readonly #outbox = new Outbox(maxOutbox);
-  readonly #heartbeat: Heartbeat;
-  readonly #asked = new Map<bigint, Asked>();
+  readonly #commands: Commands;
+  readonly #carriers: Carriers;
+  readonly #presence: PresenceWatch;
+  readonly #handover: Handover;
   readonly #eventListeners = new Set<(event: Event) => void>();
   readonly #statusListeners = new Set<() => void>();
   readonly #lag = new Map<string, number>();
+  readonly #reported = new Set<string>();
   readonly #savedCursors: Map<string, Cursor>;
   readonly #stopSignals: () => void;
   #state: ConnectionState = { kind: "idle" };
   #sinceMs: number;
-  #stream: SessionStream | undefined;
+  #link: Link | undefined;
   #sessionId: string;
   #rttMs: number | undefined;
   #clockOffsetMs = 0;
+  #faults = 0;
   #cancelRetry: () => void = () => {};
   #cancelStreamTimer: () => void = () => {};
   #cancelLag: () => void = () => {};
@@ -112,10 +127,19 @@ export class SessionDriver implements Session {
     const saved = takeSaved(options.storage);
     this.#sessionId = saved.sessionId;
     this.#savedCursors = new Map(saved.cursors);
-    this.#heartbeat = new Heartbeat(options.environment, {
-      ping: () => void this.#stream?.send({ case: "ping", value: {} }),
-      dead: () => this.#lost(unavailable("the server has been silent for too long")),
+    this.#carriers = new Carriers(options);
+    this.#commands = new Commands({
+      ...options,
+      send: (command) => this.#sendCommand(command),
+      changed: () => this.#changed(),
     });
+    this.#handover = new Handover(options.environment, options.timeoutMs, {
+      open: (candidate) => {
+        candidate.stream = this.#carriers.openWebSocket(this.#listenTo(candidate));
+      },
+      failed: (error, takenOver) => this.#returnFailed(error, takenOver),
+    });
+    this.#presence = new PresenceWatch(options.environment, () => this.#tellPresence());
     this.#stopSignals = options.environment.onSignal((signal) => this.#signal(signal));
   }
 
@@ -124,12 +148,15 @@ export class SessionDriver implements Session {
     for (const events of this.#lag.values()) lag += events;
     return {
       connection: this.#state,
+      offline: isOffline(this.#state, this.#options.attempts),
+      carrier: this.#link?.stream?.carrier,
       sinceMs: this.#sinceMs,
       welcome: this.welcome,
       rttMs: this.#rttMs,
       lag,
       clockOffsetMs: this.#clockOffsetMs,
-      unsaved: this.#outbox.size,
+      unsaved: this.#commands.size,
+      faults: this.#faults,
     };
   }
 
@@ -142,6 +169,10 @@ export class SessionDriver implements Session {
     return subscribe(this.#eventListeners, listener);
   }
 
+  onDropped(listener: (dropped: DroppedCommand) => void): () => void {
+    return this.#commands.onDropped(listener);
+  }
+
   join(name: string, options: JoinOptions): RoomHandle {
     const known = this.#rooms.get(name);
     const room = known ?? this.#rooms.add(name, options.detail, options.resumeAfterReload ?? false);
@@ -151,7 +182,7 @@ export class SessionDriver implements Session {
     if (known === undefined) {
       room.cursor = room.storesCursor ? this.#savedCursors.get(name) : undefined;
       this.#savedCursors.delete(name);
-      if (this.#stream !== undefined) this.#sendJoin(room);
+      this.#sendJoin(room);
     }
     this.start();
     return {
@@ -164,30 +195,17 @@ export class SessionDriver implements Session {
 
   async command<C extends CommandInit>(command: C): Promise<CommandAnswer<C["case"]>> {
     if (this.#state.kind === "closed") throw closedError(this.#state.error);
-    const requestId = this.#environment.uuid();
-    const result = await new Promise<CommandResult["result"]>((resolve, reject) => {
-      this.#outbox.add({
-        requestId,
-        frame: { case: "command", value: { requestId, command } },
-        resolve,
-        reject,
-      });
-      if (this.#isUp()) this.#sendCommand(requestId);
-      this.start();
-      this.#changed();
-    });
-    const kind: C["case"] = command.case;
-    if (result.case !== undefined && answers(result, kind)) return result.value;
-    throw new TcmError({ code: Code.Internal, message: `the server answered ${kind} with ${result.case}` });
+    const answer = this.#commands.carryOut(command);
+    this.start();
+    return answer;
   }
 
   sendActivity(room: string, field: string, state: ActivityState): void {
     if (!this.#isUp()) return;
     const name = this.#rooms.get(room)?.canonical ?? room;
-    const activity = { room: name, field, state };
-    this.#stream?.sendOrDrop({
+    this.#link?.stream?.sendOrDrop({
       case: "command",
-      value: { command: { case: "updateActivity", value: activity } },
+      value: { command: { case: "updateActivity", value: { room: name, field, state } } },
     });
   }
 
@@ -206,6 +224,7 @@ export class SessionDriver implements Session {
     if (this.#stopped) return;
     this.#stopped = true;
     this.#stopSignals();
+    this.#presence.stop();
     this.#dispatch({ kind: "stop" });
     for (const room of this.#rooms.all()) this.#rooms.remove(room);
     this.#cancelLag();
@@ -221,12 +240,15 @@ export class SessionDriver implements Session {
       nowMs: this.#environment.now(),
       random: this.#environment.random(),
       online: this.#environment.online(),
+      delayMs: this.#options.delayMs,
     });
     if (state === before && effects.length === 0) return;
     this.#state = state;
     if (state.kind !== before.kind) this.#sinceMs = this.#environment.now();
     for (const effect of effects) this.#carryOut(effect);
-    if (state.kind === "closed" && before.kind !== "closed") this.#outbox.rejectAll(closedError(state.error));
+    if (state.kind === "closed" && before.kind !== "closed") {
+      this.#commands.rejectAll(closedError(state.error));
+    }
     this.#changed();
   }
 
@@ -235,7 +257,7 @@ export class SessionDriver implements Session {
       case "open":
         return this.#open(effect.refreshToken);
       case "close":
-        return this.#closeStream();
+        return this.#closeLink();
       case "schedule-retry":
         this.#cancelRetry();
         this.#cancelRetry = this.#environment.after(effect.delayMs, () =>
@@ -251,7 +273,7 @@ export class SessionDriver implements Session {
         );
         return;
       case "probe":
-        return this.#heartbeat.probe();
+        return this.#link?.stream?.probe();
       default:
         effect satisfies never;
     }
@@ -261,70 +283,121 @@ export class SessionDriver implements Session {
     for (const listener of [...this.#statusListeners]) callSafely(listener);
   }
 
-  /** Opens a stream. The joins follow the hello at once: the server reads in order, and a round trip is saved. */
   #open(refresh: boolean): void {
-    this.#closeStream();
-    const stream = new SessionStream(this.#options.client, refresh, {
-      frame: (frame) => this.#frame(frame),
-      ended: (error) => this.#lost(error),
-    });
-    this.#stream = stream;
-    this.#ask({ kind: "hello" }, () =>
-      stream.send({
-        case: "hello",
-        value: { client: this.#options.clientName, sessionId: this.#sessionId },
-      }),
+    this.#closeLink();
+    const link = new Link();
+    this.#link = link;
+    const { welcomeWithinMs } = this.#carriers;
+    this.#cancelStreamTimer = this.#environment.after(welcomeWithinMs, () =>
+      this.#lost(unavailable(`the server did not answer within ${welcomeWithinMs / 1000} s`), true),
     );
-    for (const room of this.#rooms.all()) this.#sendJoin(room);
-    const { connectTimeoutMs } = this.#options;
-    this.#cancelStreamTimer = this.#environment.after(connectTimeoutMs, () =>
-      this.#lost(unavailable(`the server did not answer within ${connectTimeoutMs / 1000} s`)),
-    );
+    link.stream = this.#carriers.open(refresh, this.#listenTo(link));
   }
 
-  #closeStream(): void {
-    this.#stream?.close();
-    this.#stream = undefined;
-    this.#heartbeat.stop();
+  #listenTo(link: Link): StreamListener {
+    return {
+      greet: (stream) => this.#greet(link, stream),
+      frame: (frame) => this.#frame(link, frame),
+      refused: (number, error) => this.#refused(link.answered(number), error),
+      measured: (rttMs, serverTimeMs) => this.#measured(rttMs, serverTimeMs),
+      carrierChanged: () => this.#changed(),
+      ended: (error) => this.#ended(link, error),
+    };
+  }
+
+  /** Says hello. The joins follow at once: the server reads in order, and a round trip is saved. */
+  #greet(link: Link, stream: SessionStream): boolean {
+    if (!this.#handover.is(link) && !this.#handover.mayGreet) return false;
+    link.beginAnew();
+    link.pending = true;
+    const { clientName: client } = this.#options;
+    const hello = { client, sessionId: this.#sessionId };
+    link.ask({ kind: "hello" }, { case: "hello", value: hello }, stream);
+    // A session begins as online.
+    if (this.#presence.state !== PresenceState.ONLINE) stream.send(this.#ownPresence());
+    if (this.#handover.is(link)) return true;
+    for (const room of this.#rooms.all()) this.#sendJoin(room, link, stream);
+    return true;
+  }
+
+  #closeLink(): void {
+    this.#link?.stream?.close();
+    this.#link = undefined;
+    this.#handover.drop();
+    this.#carriers.cancelReturn();
     this.#cancelStreamTimer();
-    this.#asked.clear();
+    this.#commands.lost();
     this.#lag.clear();
     this.#rttMs = undefined;
     this.#rooms.lost();
   }
 
-  #lost(error: TcmError): void {
+  #ended(link: Link, error: TcmError): void {
+    if (this.#handover.is(link)) return this.#handover.failed(error);
+    if (error.code === Code.Aborted && this.#handover.takesOver(error)) return;
+    this.#lost(error, false);
+  }
+
+  #lost(error: TcmError, silent: boolean): void {
     // The server ended this stream since another took the session over, for
     // example a duplicated tab. With a session of its own neither disturbs the other.
     if (error.code === Code.Aborted) this.#sessionId = "";
-    this.#closeStream();
-    this.#dispatch({ kind: "lost", error });
+    const heard = this.#link?.welcomed === true || error.reason !== "";
+    this.#closeLink();
+    // A server before Watch says UNIMPLEMENTED.
+    const reason = error.code === Code.Unimplemented ? "TRANSPORT_OFF" : error.reason;
+    const next = this.#carriers.decide({ kind: "ended", heard, silent, reason });
+    this.#dispatch(next === "at-once" ? { kind: "switch" } : { kind: "lost", error });
   }
 
-  #ask(asked: Asked, send: () => bigint | undefined): void {
-    const id = send();
-    if (id !== undefined) this.#asked.set(id, asked);
+  #planReturn(): void {
+    this.#carriers.planReturn(() => {
+      if (this.#link !== undefined && this.#isUp()) this.#handover.begin(this.#link);
+    });
   }
 
-  #sendJoin(room: Room): void {
+  #returnFailed(error: TcmError, takenOver: TcmError | undefined): void {
+    this.#carriers.decide({ kind: "return-failed", reason: error.reason });
+    if (takenOver === undefined) this.#planReturn();
+    else this.#lost(takenOver, false);
+  }
+
+  /**
+   * Moves over to the candidate. Its rooms are asked for only now, from where
+   * they are: nothing came since the old link ended, so nothing is stale, and
+   * nothing comes twice.
+   */
+  #moveOver(link: Link): void {
+    const old = this.#link;
+    this.#link = link;
+    this.#handover.done();
+    old?.stream?.close();
+    this.#carriers.cancelReturn();
+    this.#carriers.decide({ kind: "returned" });
+    this.#commands.lost();
+    this.#lag.clear();
+    for (const room of this.#rooms.all()) {
+      room.cancelRetry();
+      this.#sendJoin(room);
+    }
+  }
+
+  /** Joins a room from where it is; without a link that is done by the next one's greeting. */
+  #sendJoin(room: Room, link = this.#link, stream = link?.stream): void {
     const { name, detail, cursor } = room;
     const position = cursor === undefined ? {} : { position: cursor };
-    this.#ask({ kind: "join", room }, () =>
-      this.#stream?.send({ case: "join", value: { room: name, detail, ...position } }),
-    );
+    link?.ask({ kind: "join", room }, { case: "join", value: { room: name, detail, ...position } }, stream);
   }
 
-  #sendCommand(requestId: string): void {
-    for (const entry of this.#outbox.entries()) {
-      if (entry.requestId !== requestId) continue;
-      this.#ask({ kind: "command", requestId }, () => this.#stream?.send(entry.frame));
-    }
+  #sendCommand(command: Command): void {
+    if (this.#link?.welcomed !== true) return;
+    this.#link.ask({ kind: "command", requestId: command.requestId }, { case: "command", value: command });
   }
 
   /** Leaves a room on the server, unless it is wanted under another name, or again. */
   #sendLeave(canonical: string): void {
     const wanted = this.#rooms.all().some((room) => room.canonical === canonical);
-    if (!wanted) this.#stream?.send({ case: "leave", value: { room: canonical } });
+    if (!wanted) this.#link?.stream?.send({ case: "leave", value: { room: canonical } });
   }
 
   #leave(room: Room): void {
@@ -334,28 +407,28 @@ export class SessionDriver implements Session {
     this.#settle();
   }
 
-  #frame(frame: SubscribeResponse): void {
-    this.#heartbeat.frameArrived();
-    const fresh = this.#rooms.deliver(frame.events);
+  #frame(link: Link, frame: SubscribeResponse): void {
+    const { fresh, gaps, faults } = this.#rooms.deliver(frame.events);
     for (const listener of [...this.#eventListeners]) {
       for (const event of fresh) callSafely(() => listener(event));
     }
-    this.#control(frame);
+    for (const room of gaps) this.#joinAnew(room);
+    this.#report(faults);
+    this.#control(link, frame);
     this.#settle();
   }
 
-  #control({ frame, replyTo }: SubscribeResponse): void {
-    const asked = this.#asked.get(replyTo);
-    this.#asked.delete(replyTo);
+  #control(link: Link, { frame, replyTo }: SubscribeResponse): void {
+    const asked = link.answered(replyTo);
     switch (frame.case) {
       case "welcome":
-        return this.#welcomed(frame.value);
+        return this.#welcomed(link, frame.value);
       case "joined":
         return this.#joined(asked, frame.value);
       case "ack":
-        this.#outbox.resolve(frame.value.requestId, frame.value.result?.result ?? { case: undefined });
-        return this.#changed();
+        return this.#commands.acked(frame.value.requestId, frame.value.result?.result ?? { case: undefined });
       case "error":
+        if (this.#handover.is(link)) return this.#handover.failed(fromErrorMessage(frame.value));
         return this.#refused(asked, fromErrorMessage(frame.value));
       case "bookmark":
         return this.#bookmark(frame.value.room, frame.value.position);
@@ -365,16 +438,12 @@ export class SessionDriver implements Session {
       case "evicted":
         return this.#evicted(frame.value);
       case "tokenExpiring":
-        return void this.#refreshToken();
+        return link.stream?.refreshToken();
       case "lag":
         return this.#lags(frame.value.room, Number(frame.value.events));
-      case "goingAway": {
-        const afterMs =
-          frame.value.reconnectAfter === undefined ? 0 : durationToMs(frame.value.reconnectAfter);
-        return this.#dispatch({ kind: "going-away", afterMs });
-      }
-      case "pong":
-        return this.#ponged(timestampToMs(frame.value.serverTime));
+      case "goingAway":
+        return this.#goingAway(frame.value);
+      case "pong": // The stream's own business.
       case "left":
       case undefined: // Only events, or a frame of a newer server.
         return;
@@ -383,21 +452,24 @@ export class SessionDriver implements Session {
     }
   }
 
-  #welcomed(welcome: Welcome): void {
+  /** A stream's first welcome, or that of a Watch that goes on where the last one ended. */
+  #welcomed(link: Link, welcome: Welcome): void {
     this.welcome = welcome;
     this.#sessionId = welcome.sessionId;
-    if (welcome.serverTime !== undefined) {
-      this.#clockOffsetMs = timestampToMs(welcome.serverTime) - this.#environment.now();
+    link.pending = false;
+    if (!link.welcomed) {
+      link.welcomed = true;
+      if (welcome.serverTime !== undefined) {
+        this.#clockOffsetMs = timestampToMs(welcome.serverTime) - this.#environment.now();
+      }
+      if (this.#handover.is(link)) this.#moveOver(link);
+      else this.#carriers.decide({ kind: "welcomed" });
+      this.#planReturn();
+      this.#dispatch({ kind: "welcomed", roomsPending: !this.#rooms.current });
+      this.#commands.welcomed(welcome);
     }
-    this.#dispatch({ kind: "welcomed", roomsPending: !this.#rooms.current });
-    const { heartbeatInterval, heartbeatTimeout } = welcome;
-    this.#heartbeat.start(
-      heartbeatInterval === undefined ? 25_000 : durationToMs(heartbeatInterval),
-      heartbeatTimeout === undefined ? 60_000 : durationToMs(heartbeatTimeout),
-    );
-    for (const { requestId, frame } of this.#outbox.entries()) {
-      this.#ask({ kind: "command", requestId }, () => this.#stream?.send(frame));
-    }
+    this.#handover.welcomed(link);
+    this.#changed();
   }
 
   /** A join's answer, or the snapshot after a reset, which answers nothing. */
@@ -415,29 +487,52 @@ export class SessionDriver implements Session {
   #refused(asked: Asked | undefined, error: TcmError): void {
     switch (asked?.kind) {
       case "hello":
-        return this.#lost(error);
+        return this.#lost(error, false);
       case "join":
         return this.#joinRefused(asked.room, error);
       case "command":
-        this.#outbox.reject(asked.requestId, error);
-        return this.#changed();
+        return this.#commands.refused(asked.requestId, error);
       case undefined: // To typing, a ping or a token: whatever it means, the stream's end will say so.
         return;
+      default:
+        asked satisfies never;
     }
   }
 
   #joinRefused(room: Room, error: TcmError): void {
     if (this.#rooms.get(room.name) !== room) return;
     if (!isTransient(error.code)) return this.#rooms.failed(room, error);
-    const delayMs = Math.max(error.retryAfterMs ?? 0, backoffMs(room.putOff, this.#environment.random()));
+    this.#joinLater(room, room.putOff, error.retryAfterMs);
     room.putOff += 1;
-    room.cancelRetry = this.#environment.after(delayMs, () => this.#sendJoin(room));
+  }
+
+  #joinLater(room: Room, times: number, atLeastMs = 0): void {
+    const { delayMs } = this.#options;
+    const waitMs = Math.max(atLeastMs, backoffMs(times, this.#environment.random(), delayMs));
+    room.cancelRetry();
+    room.cancelRetry = this.#environment.after(waitMs, () => this.#sendJoin(room));
+  }
+
+  /** Something is missing in a room: it goes on from where it is, or where that is of no use, with a snapshot. */
+  #joinAnew(room: Room): void {
+    room.tell({ kind: "stale" });
+    if (room.gaps > 1) this.#joinLater(room, room.gaps);
+    else this.#sendJoin(room);
+  }
+
+  /** Counts what a server must not send, and reports each kind of it once. */
+  #report(faults: readonly string[]): void {
+    for (const fault of faults) {
+      this.#faults++;
+      if (this.#reported.has(fault) || this.#reported.size >= maxReported) continue;
+      this.#reported.add(fault);
+      report(new TcmError({ code: Code.Internal, message: `the server broke the protocol: ${fault}` }));
+    }
   }
 
   #bookmark(name: string, position: Cursor | undefined): void {
     if (position === undefined) return;
-    const { epoch, offset } = position;
-    for (const room of this.#rooms.named(name)) room.bookmark({ epoch, offset });
+    for (const room of this.#rooms.bookmark(name, position)) this.#joinAnew(room);
     if (this.#lag.delete(name)) this.#changed();
   }
 
@@ -447,6 +542,15 @@ export class SessionDriver implements Session {
         ? new TcmError({ code: Code.PermissionDenied, message: "the server took the room away" })
         : fromErrorMessage(error);
     for (const room of this.#rooms.named(name)) this.#rooms.failed(room, why);
+  }
+
+  /** The last frame of a stream. What it says was sent and did not come is fetched by the next one. */
+  #goingAway({ reconnectAfter, cursors }: GoingAway): void {
+    for (const { room: name, position } of cursors) {
+      if (position === undefined) continue;
+      for (const room of this.#rooms.bookmark(name, position)) room.tell({ kind: "stale" });
+    }
+    this.#dispatch({ kind: "going-away", afterMs: durationToMs(reconnectAfter) });
   }
 
   #lags(room: string, events: number): void {
@@ -460,24 +564,20 @@ export class SessionDriver implements Session {
     this.#changed();
   }
 
-  #ponged(serverTimeMs: number): void {
-    const rttMs = this.#heartbeat.pongArrived();
-    if (rttMs === undefined) return;
+  #measured(rttMs: number, serverTimeMs: number): void {
     this.#rttMs = rttMs;
     // The server read its clock about half a round trip ago.
     if (serverTimeMs > 0) this.#clockOffsetMs = serverTimeMs + rttMs / 2 - this.#environment.now();
     this.#changed();
   }
 
-  /** Gives the stream a newer token. If there is none, the stream's end leads to the next attempt, which says why. */
-  async #refreshToken(): Promise<void> {
-    const stream = this.#stream;
-    try {
-      const token = await this.#options.token({ refresh: true });
-      if (token !== "" && this.#stream === stream) stream?.send({ case: "refreshToken", value: { token } });
-    } catch {
-      return;
-    }
+  #tellPresence(): void {
+    if (this.#isUp()) this.#link?.stream?.sendOrDrop(this.#ownPresence());
+  }
+
+  #ownPresence(): RequestFrame {
+    const { state } = this.#presence;
+    return { case: "command", value: { command: { case: "updatePresence", value: { state } } } };
   }
 
   /** Tells the machine when the last room has caught up. */
@@ -486,12 +586,17 @@ export class SessionDriver implements Session {
   }
 
   #signal(signal: WakeSignal): void {
+    this.#presence.signal(signal);
     switch (signal) {
       case "online":
+        this.#carriers.decide({ kind: "online" });
+        if (this.#isUp()) this.#planReturn();
+        return this.#dispatch({ kind: "online" });
       case "offline":
       case "visible":
         return this.#dispatch({ kind: signal });
       case "hidden":
+      case "input":
         return;
       case "page-hide":
         return this.#save();
@@ -516,13 +621,6 @@ function subscribe<T>(listeners: Set<T>, listener: T): () => void {
   };
 }
 
-function answers<K extends CommandInit["case"]>(
-  answer: Answer,
-  kind: K,
-): answer is Answer & { readonly case: K; readonly value: Answers[K] } {
-  return answer.case === kind;
-}
-
 /** isTransient says whether a join that was refused is worth another try on the same stream. */
 function isTransient(code: Code): boolean {
   switch (code) {
@@ -536,10 +634,6 @@ function isTransient(code: Code): boolean {
     default:
       return false;
   }
-}
-
-function unavailable(message: string): TcmError {
-  return new TcmError({ code: Code.Unavailable, message });
 }
 
 function closedError(error: TcmError | undefined): TcmError {

@@ -35,11 +35,6 @@ export class Heartbeat {
     readonly actions: HeartbeatActions,
   ) {}
 
-  /** When the ping that waits for its pong was sent; undefined when none does. */
-  get pendingSinceMs(): number | undefined {
-    return this.#sentAtMs;
-  }
-
   /** Begins with a ping at once: it measures the round trip. */
   start(intervalMs: number, timeoutMs: number): void {
     this.#intervalMs = Math.max(intervalMs, 1_000) * intervalMargin;

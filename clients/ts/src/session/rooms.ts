@@ -3,11 +3,25 @@ import { Detail, type Joined } from "@tcmanager/gen/tcmanager/v1/realtime_pb";
 import type { TcmError } from "../errors";
 import type { RoomMessage } from "../session";
 import { callSafely } from "./call-safely";
+import { faultOf, Latest } from "./delivery";
 
 /** A place in a room's log; see Position in event.proto. */
 export interface Cursor {
   readonly epoch: bigint;
   readonly offset: bigint;
+}
+
+/** What a room makes of an event: it is new, or was seen before, or one before it is missing. */
+type Acceptance = "fresh" | "seen" | "gap";
+
+/** What came of a frame's events. */
+export interface Delivered {
+  /** Those that were new, in order. */
+  readonly fresh: readonly Event[];
+  /** The rooms in which some are missing, which no longer count as joined. */
+  readonly gaps: readonly Room[];
+  /** What was wrong with those that were ignored. */
+  readonly faults: readonly string[];
 }
 
 /** Room is one room that somebody wants to hear, over all connections. */
@@ -21,8 +35,11 @@ export class Room {
   joined = false;
   /** Until events up to here have arrived, the room is catching up. */
   target = 0n;
+  #latest = new Latest();
   /** Joins in a row that were put off. */
   putOff = 0;
+  /** Gaps in a row without an event in between. */
+  gaps = 0;
   /** Prevents the join that was put off. */
   cancelRetry: () => void = () => {};
 
@@ -45,19 +62,43 @@ export class Room {
     for (const listener of [...this.listeners]) callSafely(() => listener(message));
   }
 
-  /** Moves the cursor to an event; false for one that was seen before. Events without a number never move it. */
-  accept(event: Event): boolean {
-    if (!this.joined) return false;
-    if (event.offset === 0n) return true;
-    if (this.cursor !== undefined && event.offset <= this.cursor.offset) return false;
+  /**
+   * Moves the cursor to an event, if it is the next one. Events without a number
+   * never move it.
+   */
+  accept(event: Event): Acceptance {
+    if (!this.joined) return "seen";
+    if (event.offset === 0n) return this.#latest.take(event) ? "fresh" : "seen";
+    const reached = this.cursor?.offset ?? 0n;
+    if (event.offset <= reached) return "seen";
+    if (event.offset > reached + 1n) return "gap";
     this.cursor = { epoch: event.epoch, offset: event.offset };
-    return true;
+    this.gaps = 0;
+    return "fresh";
   }
 
-  /** Moves the cursor to a bookmark; never back. */
-  bookmark(position: Cursor): void {
-    if (!this.joined) return;
-    if (this.cursor === undefined || position.offset >= this.cursor.offset) this.cursor = position;
+  /** Whether a bookmark tells of events that never came. */
+  misses(position: Cursor): boolean {
+    return this.joined && position.offset > (this.cursor?.offset ?? 0n);
+  }
+
+  /** Takes the word of a bookmark for the place that was reached. */
+  confirm({ epoch, offset }: Cursor): void {
+    if (this.joined && offset === this.cursor?.offset) this.cursor = { epoch, offset };
+  }
+
+  /** Something is missing: the room is to be joined anew from its cursor. */
+  gap(): void {
+    this.joined = false;
+    this.gaps++;
+    // What is missing is missing there, too: only a snapshot helps.
+    if (this.gaps > 1) this.cursor = undefined;
+  }
+
+  /** What is known is void, or begins. */
+  begin(cursor: Cursor | undefined): void {
+    this.cursor = cursor;
+    this.#latest = new Latest();
   }
 }
 
@@ -104,24 +145,48 @@ export class Rooms {
     return true;
   }
 
-  /** Hands events to their rooms and returns those that were new, in order. */
-  deliver(events: readonly Event[]): Event[] {
+  /**
+   * Hands events to their rooms. One that its class forbids is ignored; from a
+   * gap on, a room's events are not taken.
+   */
+  deliver(events: readonly Event[]): Delivered {
     const fresh: Event[] = [];
+    const gaps: Room[] = [];
+    const faults: string[] = [];
     const batches = new Map<Room, Event[]>();
     const lookup = new Map<string, readonly Room[]>();
     for (const event of events) {
+      const fault = faultOf(event);
+      if (fault !== undefined) {
+        faults.push(fault);
+        continue;
+      }
       const rooms = remember(lookup, event.room, () => this.named(event.room));
       // Rooms that the server joined by itself (Detail.ALL) have no entry; who listens to all hears them.
       let isFresh = rooms.length === 0;
       for (const room of rooms) {
-        if (!room.accept(event)) continue;
+        const acceptance = room.accept(event);
+        if (acceptance === "gap") {
+          room.gap();
+          gaps.push(room);
+        }
+        if (acceptance !== "fresh") continue;
         isFresh = true;
         remember(batches, room, () => []).push(event);
       }
       if (isFresh) fresh.push(event);
     }
     for (const [room, batch] of batches) room.tell({ kind: "events", events: batch });
-    return fresh;
+    return { fresh, gaps, faults };
+  }
+
+  /** Takes a bookmark; returns the rooms that have not heard of that place, which no longer count as joined. */
+  bookmark(canonical: string, position: Cursor): readonly Room[] {
+    const rooms = this.named(canonical);
+    const gaps = rooms.filter((room) => room.misses(position));
+    for (const room of gaps) room.gap();
+    for (const room of rooms) room.confirm(position);
+    return gaps;
   }
 
   /** The server's answer to a join. */
@@ -134,7 +199,7 @@ export class Rooms {
     // When recovered, position is only how far the events that follow will
     // reach: to take it as reached would lose them if the stream broke now.
     if (!joined.recovered || room.cursor === undefined) {
-      room.cursor = { epoch: position.epoch, offset: position.offset };
+      room.begin({ epoch: position.epoch, offset: position.offset });
     }
     room.tell({ kind: "joined", joined });
   }
@@ -142,7 +207,7 @@ export class Rooms {
   /** A room can't go on: its cursor is worth nothing. */
   reset(canonical: string, reason: string): void {
     for (const room of this.named(canonical)) {
-      room.cursor = undefined;
+      room.begin(undefined);
       room.joined = false;
       room.tell({ kind: "reset", reason });
     }

@@ -1,79 +1,49 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import { type Client, Code, createContextValues } from "@connectrpc/connect";
-import type {
-  RealtimeService,
-  SubscribeRequestSchema,
-  SubscribeResponse,
-} from "@tcmanager/gen/tcmanager/v1/realtime_pb";
-import { TcmError, toTcmError } from "../errors";
-import { refreshToken } from "../transport/auth";
-import { SendQueue } from "./send-queue";
+import type { SubscribeRequestSchema, SubscribeResponse } from "@tcmanager/gen/tcmanager/v1/realtime_pb";
+import type { Carrier } from "../carrier";
+import type { TcmError } from "../errors";
 
-/** What a client may say in a stream. */
-export type RequestFrame = NonNullable<MessageInitShape<typeof SubscribeRequestSchema>["frame"]>;
+/** What a client may say. */
+export type AnyFrame = NonNullable<MessageInitShape<typeof SubscribeRequestSchema>["frame"]>;
 
-type Request = MessageInitShape<typeof SubscribeRequestSchema>;
+/** What a session says; pings and tokens are its carrier's business. */
+export type RequestFrame = Extract<AnyFrame, { case: "hello" | "join" | "leave" | "command" }>;
 
-/** Who hears a stream. Neither is called after close. */
+/** One frame with its number. */
+export type Request = MessageInitShape<typeof SubscribeRequestSchema>;
+
+/** Who hears a stream. None of it is called after close. */
 export interface StreamListener {
+  /**
+   * Says hello and joins all rooms, each from where it is, by send. Called when
+   * the stream opens, and again whenever it has to be opened anew, which nobody
+   * else notices. False, with nothing said, while another stream is about to take
+   * the session over: a hello now would take it back.
+   */
+  readonly greet: (stream: SessionStream) => boolean;
   readonly frame: (frame: SubscribeResponse) => void;
+  /** A command got no answer, or a refusal; number is its frame's. */
+  readonly refused: (number: bigint, error: TcmError) => void;
+  /** A round trip was measured; with the server's clock at about its middle, 0 if not known. */
+  readonly measured: (rttMs: number, serverTimeMs: number) => void;
+  /** Which carrier it is became another one. */
+  readonly carrierChanged: () => void;
+  /** The stream is over. */
   readonly ended: (error: TcmError) => void;
 }
 
-/** At most this many frames wait for the network; 256 commands and 100 rooms fit several times. */
-const maxQueuedFrames = 1024;
-/** Above this, frames that may be lost are. */
-const sheddingAbove = 32;
-
-/** SessionStream is one Subscribe call: one incarnation of a session. */
-export class SessionStream {
-  readonly #queue = new SendQueue<Request>(maxQueuedFrames);
-  readonly #abort = new AbortController();
-  #lastId = 0n;
-
-  /** Opens the call, with a new token if refresh. */
-  constructor(
-    client: Client<typeof RealtimeService>,
-    refresh: boolean,
-    readonly listener: StreamListener,
-  ) {
-    const contextValues = createContextValues().set(refreshToken, refresh);
-    const responses = client.subscribe(this.#queue, { signal: this.#abort.signal, contextValues });
-    void this.#read(responses);
-  }
-
-  /** Queues a frame and returns its number, which answers repeat; undefined if the queue is full. */
-  send(frame: RequestFrame): bigint | undefined {
-    const id = this.#lastId + 1n;
-    if (!this.#queue.push({ id, frame })) return undefined;
-    this.#lastId = id;
-    return id;
-  }
-
-  /** Queues a frame that is worth nothing later: with others waiting it is dropped. */
-  sendOrDrop(frame: RequestFrame): void {
-    if (this.#queue.size < sheddingAbove) this.send(frame);
-  }
-
-  /** Ends the call. */
-  close(): void {
-    if (this.#abort.signal.aborted) return;
-    this.#abort.abort();
-    this.#queue.close();
-  }
-
-  async #read(responses: AsyncIterable<SubscribeResponse>): Promise<void> {
-    let error = new TcmError({ code: Code.Unavailable, message: "the server ended the session" });
-    try {
-      for await (const frame of responses) {
-        if (this.#abort.signal.aborted) return;
-        this.listener.frame(frame);
-      }
-    } catch (thrown) {
-      error = toTcmError(thrown);
-    }
-    if (this.#abort.signal.aborted) return;
-    this.close();
-    this.listener.ended(error);
-  }
+/** SessionStream is one incarnation of a session over one carrier. */
+export interface SessionStream {
+  /** How its frames travel now. */
+  readonly carrier: Carrier;
+  /** Says a frame. Returns its number, which the answer repeats; undefined if nothing answers by number. */
+  send(frame: RequestFrame): bigint | undefined;
+  /** Says what is worth nothing later: now or never. */
+  sendOrDrop(frame: RequestFrame): void;
+  /** Asks for a sign of life, soon: somebody looks at the page. */
+  probe(): void;
+  /** Goes on with a newer token. */
+  refreshToken(): void;
+  /** Ends it at once. */
+  close(): void;
 }

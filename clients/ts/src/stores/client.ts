@@ -15,6 +15,8 @@ import { type Notification, NotificationService } from "@tcmanager/gen/tcmanager
 import { ProjectService } from "@tcmanager/gen/tcmanager/v1/project_pb";
 import { type Detail, RealtimeService } from "@tcmanager/gen/tcmanager/v1/realtime_pb";
 import { type TestCase, type TestCaseField, TestCaseService } from "@tcmanager/gen/tcmanager/v1/testcase_pb";
+import type { TransportName } from "../carrier";
+import { defaultAttempts, defaultDelayMs } from "../connection";
 import { browserEnvironment, type Environment } from "../environment";
 import type { ProjectSnapshot } from "../rooms/project";
 import type { RunSnapshot } from "../rooms/run";
@@ -37,7 +39,7 @@ export interface ClientOptions {
   readonly token: TokenSource;
   /** What is connecting, for the server's logs; "ts/0.1.0" by default. */
   readonly clientName?: string;
-  /** Where session and positions outlive a reload: pass sessionStorage. None by default. */
+  /** Where session, positions and unanswered commands outlive a reload: pass sessionStorage. None by default. */
   readonly storage?: KeyValueStorage;
   /** Replaces the network, for tests: see @tcmanager/client/testing. */
   readonly transport?: Transport;
@@ -45,8 +47,18 @@ export interface ClientOptions {
   readonly interceptors?: readonly Interceptor[];
   /** Replaces clock, chance and page, for tests. */
   readonly environment?: Environment;
-  /** How long an attempt may take until the server's welcome; 20 s by default. */
-  readonly connectTimeoutMs?: number;
+  /**
+   * How the live session may travel: "websocket", or "watch" (over fetch, for
+   * networks that block websockets). Both by default: the websocket where it can
+   * be had.
+   */
+  readonly transports?: readonly TransportName[];
+  /** How long an attempt may take until the server's welcome; 20,000 by default. */
+  readonly timeoutMs?: number;
+  /** After how many failed attempts in a row the connection counts as offline; 5 by default. Attempts go on. */
+  readonly attempts?: number;
+  /** The longest wait before the first attempt to reconnect; 1,000 by default. Each next one may wait twice as long. */
+  readonly delayMs?: number;
 }
 
 /** RunStore is a run, live. */
@@ -118,7 +130,10 @@ export function createClient(options: ClientOptions): TcmClient {
     environment,
     clientName: options.clientName ?? "ts/0.1.0",
     storage: options.storage,
-    connectTimeoutMs: options.connectTimeoutMs ?? defaultConnectTimeoutMs,
+    transports: options.transports ?? ["websocket", "watch"],
+    timeoutMs: options.timeoutMs ?? defaultTimeoutMs,
+    attempts: options.attempts ?? defaultAttempts,
+    delayMs: options.delayMs ?? defaultDelayMs,
   });
   const connection = createConnectionStore(session, environment);
   const services = {
@@ -146,7 +161,7 @@ export function createClient(options: ClientOptions): TcmClient {
   };
 }
 
-const defaultConnectTimeoutMs = 20_000;
+const defaultTimeoutMs = 20_000;
 
 function networkTransport({ baseUrl, token, interceptors = [] }: ClientOptions): Transport {
   return createTransport({ baseUrl, interceptors: [...interceptors, bearerToken(token)] });

@@ -1,6 +1,7 @@
 import type { Event } from "@tcmanager/gen/tcmanager/v1/event_pb";
 import type { User } from "@tcmanager/gen/tcmanager/v1/identity_pb";
-import { type ConnectionStateName, isOffline } from "../connection";
+import type { Carrier } from "../carrier";
+import type { ConnectionStateName } from "../connection";
 import type { Environment } from "../environment";
 import type { TcmError } from "../errors";
 import { describeEvent } from "../rooms/describe";
@@ -32,8 +33,15 @@ export interface ConnectionSnapshot {
   readonly sinceMs: number;
   /** Attempts in a row that failed; 0 after a while of health. */
   readonly attempt: number;
-  /** Whether to say "offline": after five failed attempts, or without a network. Attempts go on. */
+  /** Whether to say "offline": after some failed attempts, or without a network. Attempts go on. */
   readonly offline: boolean;
+  /**
+   * How frames travel; undefined while there is no stream. "websocket" at best;
+   * "stream", "long-poll" or "poll" where the network or too many tabs don't
+   * allow it; "off" when real-time is switched off on the server, which is then
+   * asked every 30 s, and on reconnect.
+   */
+  readonly carrier: Carrier | undefined;
   /** When the next attempt is due; undefined when none is planned. */
   readonly retryAtMs: number | undefined;
   /** Why the connection was lost or closed; undefined while it is up. */
@@ -52,8 +60,10 @@ export interface ConnectionSnapshot {
   readonly sessionId: string;
   /** The server's version; empty before the first welcome. */
   readonly serverVersion: string;
-  /** Commands sent but not answered yet: "saving", or "unsaved changes" while not connected. */
+  /** Commands not answered yet, a reload before this one included: "saving", or "unsaved changes" while not connected. */
   readonly unsaved: number;
+  /** Events that were ignored, since they broke the protocol: a bug of the server. */
+  readonly faults: number;
   /** The newest 20 events of all rooms, newest first, without typing and counts. */
   readonly lastEvents: readonly EventRecord[];
 }
@@ -136,7 +146,8 @@ function toSnapshot(status: SessionStatus, lastEvents: readonly EventRecord[]): 
     state: connection.kind,
     sinceMs: status.sinceMs,
     attempt: "attempt" in connection ? connection.attempt : 0,
-    offline: isOffline(connection),
+    offline: status.offline,
+    carrier: status.carrier,
     retryAtMs: "retryAtMs" in connection ? connection.retryAtMs : undefined,
     error: "error" in connection ? connection.error : undefined,
     rttMs,
@@ -147,6 +158,7 @@ function toSnapshot(status: SessionStatus, lastEvents: readonly EventRecord[]): 
     sessionId: welcome?.sessionId ?? "",
     serverVersion: welcome?.serverVersion ?? "",
     unsaved: status.unsaved,
+    faults: status.faults,
     lastEvents,
   };
 }

@@ -8,6 +8,18 @@ interface Timer {
   readonly run: () => void;
 }
 
+/** TestLocks are the locks that the tabs of one browser share. */
+export class TestLocks {
+  /** The names of those that are taken. */
+  readonly taken = new Set<string>();
+
+  readonly tryLock = async (name: string): Promise<(() => void) | undefined> => {
+    if (this.taken.has(name)) return undefined;
+    this.taken.add(name);
+    return () => void this.taken.delete(name);
+  };
+}
+
 /**
  * TestEnvironment is an Environment in which time stands still until advance is
  * called, chance is what one says, and frames come at once after the current
@@ -18,6 +30,10 @@ export class TestEnvironment implements Environment {
   chance = 0.5;
   /** What online returns; signal("offline") does not change it. */
   isOnline = true;
+  /** What visible returns; signal("hidden") does not change it. */
+  isVisible = true;
+  /** Undefined, as on pages without TLS; give several environments one TestLocks' to make them tabs of a browser. */
+  tryLock: Environment["tryLock"] = undefined;
   #nowMs: number;
   readonly #timers = new Set<Timer>();
   readonly #listeners = new Set<(signal: WakeSignal) => void>();
@@ -46,6 +62,8 @@ export class TestEnvironment implements Environment {
   readonly frame = (run: () => void): void => queueMicrotask(run);
 
   readonly online = (): boolean => this.isOnline;
+
+  readonly visible = (): boolean => this.isVisible;
 
   readonly onSignal = (listener: (signal: WakeSignal) => void): (() => void) => {
     this.#listeners.add(listener);

@@ -1,8 +1,10 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { type Activity, type Presence, PresenceState } from "@tcmanager/gen/tcmanager/v1/collaboration_pb";
+import { DeliveryClass } from "@tcmanager/gen/tcmanager/v1/delivery_pb";
 import { type Event, EventSchema, type Position, PositionSchema } from "@tcmanager/gen/tcmanager/v1/event_pb";
 import type { User } from "@tcmanager/gen/tcmanager/v1/identity_pb";
+import { classes } from "../session/delivery";
 import type { FakeSession } from "./fake-session";
 
 /** What an event may say. */
@@ -33,16 +35,19 @@ export class FakeRoom {
     return create(PositionSchema, { epoch: this.#log.at(-1)?.epoch ?? epoch, offset: this.offset });
   }
 
-  /** Stores and sends an event; only a durable one gets a number. */
-  publish(payload: Payload, options: { durable: boolean; epoch: bigint; actor?: User | undefined }): Event {
+  /** Stores and sends an event, as its class wants it: a durable one is numbered and kept, the newest has a key. */
+  publish(payload: Payload, options: { epoch: bigint; actor?: User | undefined }): Event {
+    const deliveryClass = classes.get(payload.case ?? "") ?? DeliveryClass.DURABLE;
+    const isDurable = deliveryClass === DeliveryClass.DURABLE;
     const event = create(EventSchema, {
       room: this.name,
       payload,
       time: timestampFromMs(Date.now()),
       ...(options.actor && { actor: { id: options.actor.id, name: options.actor.name } }),
-      ...(options.durable && { offset: this.offset + 1n, epoch: options.epoch }),
+      ...(isDurable && { offset: this.offset + 1n, epoch: options.epoch }),
     });
-    if (options.durable) this.#log.push(event);
+    if (deliveryClass === DeliveryClass.LATEST) event.key = keyOf(event);
+    if (isDurable) this.#log.push(event);
     for (const session of this.sessions) session.send({ events: [event] });
     return event;
   }
@@ -69,23 +74,31 @@ export class FakeRoom {
     this.#log = [];
   }
 
+  /** Who is here, each once. */
   presence(): Presence[] {
     const users = new Map<string, User>();
     for (const { user } of this.sessions) users.set(user.id, user);
-    return [...users.values()].map((user) => this.presenceOf(user, PresenceState.ONLINE));
+    return [...users.values()].map((user) => this.presenceOf(user));
   }
 
-  presenceOf(user: User, state: PresenceState): Presence {
+  /** How present a user is: online if any of the sessions is, offline without any. */
+  presenceOf(user: User): Presence {
+    const states = [...this.sessions].filter((each) => each.user.id === user.id).map((each) => each.state);
+    const best = states.includes(PresenceState.ONLINE) ? PresenceState.ONLINE : states[0];
     const since = this.#since.get(user.id) ?? Date.now();
     this.#since.set(user.id, since);
-    let sessions = 0;
-    for (const session of this.sessions) if (session.user.id === user.id) sessions++;
     return {
       $typeName: "tcmanager.v1.Presence",
       user: { $typeName: "tcmanager.v1.UserRef", id: user.id, name: user.name },
-      state,
-      sessions,
+      state: best ?? PresenceState.OFFLINE,
+      sessions: states.length,
       since: timestampFromMs(since),
     };
   }
+}
+
+/** The key of an event of which only the newest matters. */
+function keyOf({ payload }: Event): string {
+  if (payload.case === "runProgress") return payload.value.runId;
+  return payload.case === "presence" ? (payload.value.user?.id ?? "") : "";
 }

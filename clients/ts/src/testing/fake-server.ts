@@ -1,36 +1,45 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { durationFromMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError, createRouterTransport, type Transport } from "@connectrpc/connect";
-import { CollaborationType, PresenceState } from "@tcmanager/gen/tcmanager/v1/collaboration_pb";
+import {
+  CollaborationType,
+  PresenceState,
+  type UpdateActivityRequest,
+} from "@tcmanager/gen/tcmanager/v1/collaboration_pb";
 import type { Command } from "@tcmanager/gen/tcmanager/v1/command_pb";
 import { ErrorSchema } from "@tcmanager/gen/tcmanager/v1/error_pb";
 import type { Event, Position } from "@tcmanager/gen/tcmanager/v1/event_pb";
 import { type User, UserSchema } from "@tcmanager/gen/tcmanager/v1/identity_pb";
-import type {
-  JoinRoom,
-  SubscribeRequest,
-  SubscribeResponseSchema,
+import {
+  type AckSchema,
+  type ExecuteRequest,
+  type JoinRoom,
+  type SubscribeRequest,
+  SubscribeRequestSchema,
+  WatchMode,
+  type WatchRequest,
 } from "@tcmanager/gen/tcmanager/v1/realtime_pb";
 import { FakeRoom, type Payload } from "./fake-room";
-import { FakeSession } from "./fake-session";
+import { FakeSession, type Response } from "./fake-session";
 import { FakeWorld } from "./fake-world";
 import { routes } from "./routes";
 
 /** How a fake server behaves. */
 export interface FakeServerOptions {
-  /** What the welcome asks for; 25 s by default. */
+  /** What the welcome asks for, and when a long poll ends; 25 s by default. */
   readonly heartbeatIntervalMs?: number;
-  /** What the welcome says; 60 s by default. */
+  /** What the welcome says, and when a Watch ends; 60 s by default. */
   readonly heartbeatTimeoutMs?: number;
+  /** How long request ids are remembered, as the welcome says; 24 h by default. */
+  readonly requestWindowMs?: number;
 }
-
-type Response = MessageInitShape<typeof SubscribeResponseSchema>;
 
 /**
  * FakeServer is a server in memory, for tests of programs that use this client
  * and for developing pages without one. It keeps the session protocol: joins
- * with snapshot or position, events in order, commands once a request id. It
- * knows no rights: everybody may do everything.
+ * with snapshot or position, events in order, commands once a request id, by
+ * Subscribe as by Watch and Execute. It knows no rights: everybody may do
+ * everything.
  *
  *     const server = new FakeServer();
  *     const run = server.world.addRun({ project: "demo", tests: 46_000 });
@@ -42,17 +51,33 @@ export class FakeServer {
   readonly world: FakeWorld;
   /** If set, calls and new streams fail with it. */
   refuse: ConnectError | undefined;
+  /** If set, new websockets (Subscribe) fail with it: websocketBlocked for a network that blocks them. */
+  refuseWebSockets: ConnectError | undefined;
+  /** If set, each Watch fails with it. */
+  refuseWatches: ConnectError | undefined;
+  /** If set, each Execute fails with it. */
+  refuseExecute: ConnectError | undefined;
+  /** Real-time is switched off: only polls are answered. */
+  realtimeOff = false;
+  /** A proxy holds each streamed answer back until it is complete. */
+  buffered = false;
   /** If set, new streams are accepted and then carry nothing, either way. */
   mute = false;
   /** Takes commands but does not answer them: for what an answer lost on the way does. */
   swallowAnswers = false;
   /** Every frame that arrived, oldest first, at most 10,000. */
   readonly received: SubscribeRequest[] = [];
-  /** How many streams were opened so far. */
+  /** How many streams were opened so far: Subscribe and Watch. */
   opened = 0;
+  /** How each Watch so far was to end. */
+  readonly watches: WatchMode[] = [];
   readonly #options: FakeServerOptions;
   readonly #rooms = new Map<string, FakeRoom>();
+  /** By id; those between two Watches are in it. */
   readonly #sessions = new Map<string, FakeSession>();
+  readonly #watching = new Set<FakeSession>();
+  /** By session id: the rooms that the session was in when its stream was replaced. */
+  readonly #returning = new Map<string, Set<FakeRoom>>();
   /** Answers by user and request id. */
   readonly #answers = new Map<string, Response>();
   #epoch = 1n;
@@ -75,17 +100,12 @@ export class FakeServer {
 
   /** How many streams are open. */
   get streams(): number {
-    return this.#sessions.size;
+    return [...this.#sessions.values()].filter(({ ended }) => !ended).length;
   }
 
-  /** Sends an event to a room. A durable one, the default, is numbered and kept. */
-  publish(
-    room: string,
-    payload: Payload,
-    options: { durable?: boolean; actor?: User | undefined } = {},
-  ): Event {
-    const { durable = true, actor } = options;
-    return this.room(room).publish(payload, { durable, actor, epoch: this.#epoch });
+  /** Sends an event to a room. One of a durable kind is numbered and kept. */
+  publish(room: string, payload: Payload, options: { actor?: User | undefined } = {}): Event {
+    return this.room(room).publish(payload, { ...options, epoch: this.#epoch });
   }
 
   /** Sends a frame to every session, for what the fake has no method for. */
@@ -103,9 +123,20 @@ export class FakeServer {
     for (const session of this.#sessions.values()) session.silent = true;
   }
 
+  /** Ends each Watch, as the server does by itself when its time is over. */
+  endWatches(): void {
+    for (const session of this.#watching) session.end();
+  }
+
   /** Asks all clients to come back. */
   goAway(afterMs: number): void {
-    this.broadcast({ frame: { case: "goingAway", value: { reconnectAfter: durationFromMs(afterMs) } } });
+    const reconnectAfter = durationFromMs(afterMs);
+    for (const session of this.#sessions.values()) {
+      const cursors = [...this.#rooms.values()]
+        .filter((room) => room.sessions.has(session))
+        .map((room) => ({ room: room.name, position: room.position(this.#epoch) }));
+      session.send({ frame: { case: "goingAway", value: { reconnectAfter, cursors } } });
+    }
   }
 
   /** A restart: streams break, the epoch is new, what is stored stays. */
@@ -136,11 +167,9 @@ export class FakeServer {
     user: User,
     signal: AbortSignal,
   ): AsyncGenerator<Response> {
-    if (this.refuse !== undefined) throw this.refuse;
-    const session = new FakeSession("", user);
-    session.silent = this.mute;
-    this.opened++;
-    signal.addEventListener("abort", () => session.end());
+    this.#check(this.refuseWebSockets);
+    if (this.realtimeOff) throw realtimeOff();
+    const session = this.#open(user, signal);
     this.#read(session, requests).then(
       () => session.end(),
       () => session.end(),
@@ -152,13 +181,70 @@ export class FakeServer {
     }
   }
 
-  async #read(session: FakeSession, requests: AsyncIterable<SubscribeRequest>): Promise<void> {
-    for await (const request of requests) {
-      if (session.silent) continue;
-      this.received.push(request);
-      if (this.received.length > 10_000) this.received.shift();
-      this.#request(session, request);
+  /** One Watch call; see routes. */
+  async *watch({ frames, mode }: WatchRequest, user: User, signal: AbortSignal): AsyncGenerator<Response> {
+    this.#check(this.refuseWatches);
+    if (this.realtimeOff && mode !== WatchMode.POLL) throw realtimeOff();
+    this.watches.push(mode);
+    const session = this.#open(user, signal);
+    this.#watching.add(session);
+    if (mode === WatchMode.LONG_POLL) session.onNews = () => session.end();
+    for (const request of frames) this.#take(session, request);
+    if (mode === WatchMode.POLL && !session.silent) session.end();
+    const { heartbeatIntervalMs = 25_000, heartbeatTimeoutMs = 60_000 } = this.#options;
+    const lasts = mode === WatchMode.LONG_POLL ? heartbeatIntervalMs : heartbeatTimeoutMs;
+    const timer = setTimeout(() => session.end(), lasts);
+    const pulse = setInterval(() => session.send({ frame: pong() }), heartbeatIntervalMs);
+    try {
+      if (this.buffered) yield* await all(session.outgoing());
+      else yield* session.outgoing();
+    } finally {
+      clearTimeout(timer);
+      clearInterval(pulse);
+      this.#watching.delete(session);
+      this.#linger(session);
     }
+  }
+
+  /** One Execute call; see routes. */
+  execute({ sessionId, command }: ExecuteRequest, user: User): { ack: MessageInitShape<typeof AckSchema> } {
+    this.#check(this.refuseExecute);
+    if (command === undefined) throw new ConnectError("no command", Code.InvalidArgument);
+    this.#record(create(SubscribeRequestSchema, { frame: { case: "command", value: command } }));
+    const { frame } = this.#command(this.#sessions.get(sessionId), user, command) ?? {};
+    if (this.swallowAnswers) throw new ConnectError("the answer was lost", Code.Unavailable);
+    if (frame?.case === "ack") return { ack: frame.value };
+    if (frame?.case !== "error") return { ack: {} };
+    const { message = "", code = Code.Unknown } = frame.value;
+    throw new ConnectError(message, code, undefined, [{ desc: ErrorSchema, value: frame.value }]);
+  }
+
+  #check(refuse: ConnectError | undefined): void {
+    const error = this.refuse ?? refuse;
+    if (error !== undefined) throw error;
+  }
+
+  #open(user: User, signal: AbortSignal): FakeSession {
+    const session = new FakeSession(user);
+    session.silent = this.mute;
+    this.opened++;
+    signal.addEventListener("abort", () => session.end());
+    return session;
+  }
+
+  async #read(session: FakeSession, requests: AsyncIterable<SubscribeRequest>): Promise<void> {
+    for await (const request of requests) this.#take(session, request);
+  }
+
+  #record(request: SubscribeRequest): void {
+    this.received.push(request);
+    if (this.received.length > 10_000) this.received.shift();
+  }
+
+  #take(session: FakeSession, request: SubscribeRequest): void {
+    if (session.silent) return;
+    this.#record(request);
+    this.#request(session, request);
   }
 
   #request(session: FakeSession, { id, frame }: SubscribeRequest): void {
@@ -172,10 +258,13 @@ export class FakeServer {
       case "leave":
         this.#leave(session, this.room(frame.value.room));
         return reply({ case: "left", value: { room: frame.value.room } });
-      case "command":
-        return this.#command(session, frame.value, id);
+      case "command": {
+        const answer = this.#command(session, session.user, frame.value);
+        if (answer !== undefined && !this.swallowAnswers) session.send({ ...answer, replyTo: id });
+        return;
+      }
       case "ping":
-        return reply({ case: "pong", value: { serverTime: timestampFromMs(Date.now()) } });
+        return reply(pong());
       case "refreshToken":
       case undefined:
         return;
@@ -188,12 +277,13 @@ export class FakeServer {
     const older = this.#sessions.get(wanted);
     if (older !== undefined) {
       older.end(new ConnectError("the session goes on elsewhere", Code.Aborted));
-      this.#gone(older);
+      session.state = older.state;
+      this.#replace(older, session);
     }
     this.#lastSession++;
     session.id = wanted === "" ? `s${this.#lastSession}` : wanted;
     this.#sessions.set(session.id, session);
-    const { heartbeatIntervalMs = 25_000, heartbeatTimeoutMs = 60_000 } = this.#options;
+    const { heartbeatIntervalMs = 25_000, heartbeatTimeoutMs = 60_000, requestWindowMs } = this.#options;
     reply({
       case: "welcome",
       value: {
@@ -205,6 +295,7 @@ export class FakeServer {
         maxRequestBytes: 1 << 20,
         serverVersion: "fake",
         serverTime: timestampFromMs(Date.now()),
+        requestWindow: durationFromMs(requestWindowMs ?? 24 * 3_600_000),
       },
     });
   }
@@ -242,25 +333,26 @@ export class FakeServer {
   }
 
   #enter(session: FakeSession, room: FakeRoom): void {
+    const returns = this.#returning.get(session.id)?.delete(room) === true;
     const isNew = ![...room.sessions].some(({ user }) => user.id === session.user.id);
     room.sessions.add(session);
-    if (isNew) this.#presence(room, session.user, CollaborationType.USER_JOINED, PresenceState.ONLINE);
+    if (isNew && !returns) this.#presence(room, session.user, CollaborationType.USER_JOINED);
   }
 
   #leave(session: FakeSession, room: FakeRoom): void {
     if (!room.sessions.delete(session)) return;
     room.activity.delete(session.id);
     const still = [...room.sessions].some(({ user }) => user.id === session.user.id);
-    if (!still) this.#presence(room, session.user, CollaborationType.USER_LEFT, PresenceState.OFFLINE);
+    if (!still) this.#presence(room, session.user, CollaborationType.USER_LEFT);
   }
 
-  #presence(room: FakeRoom, user: User, type: CollaborationType, state: PresenceState): void {
+  #presence(room: FakeRoom, user: User, type: CollaborationType): void {
     const data: Payload["value"] = {
       type,
       user: { id: user.id, name: user.name },
-      data: { case: "presence", value: room.presenceOf(user, state) },
+      data: { case: "presence", value: room.presenceOf(user) },
     };
-    room.publish({ case: "presence", value: data }, { durable: false, epoch: this.#epoch, actor: user });
+    room.publish({ case: "presence", value: data }, { epoch: this.#epoch, actor: user });
   }
 
   #gone(session: FakeSession): void {
@@ -268,22 +360,59 @@ export class FakeServer {
     for (const room of this.#rooms.values()) this.#leave(session, room);
   }
 
-  #command(session: FakeSession, command: Command, replyTo: bigint): void {
-    if (command.command.case === "updateActivity") {
-      const { room: name, field, state } = command.command.value;
-      const room = this.room(name);
-      const user = { id: session.user.id, name: session.user.name };
-      const activity = { user, sessionId: session.id, field, state, expiresIn: durationFromMs(6_000) };
-      room.publish(
-        { case: "activity", value: activity },
-        { durable: false, epoch: this.#epoch, actor: session.user },
-      );
-      return;
+  /** A session goes on with another stream: nobody sees it leave the rooms that it joins again. */
+  #replace(older: FakeSession, session: FakeSession): void {
+    const rooms = [...this.#rooms.values()].filter((room) => room.sessions.delete(older));
+    const returning = new Set(rooms);
+    this.#returning.set(older.id, returning);
+    queueMicrotask(() => {
+      for (const room of returning) {
+        room.sessions.add(session);
+        this.#leave(session, room);
+      }
+    });
+  }
+
+  /** A Watch has ended; its session stays for the next one. */
+  #linger(session: FakeSession): void {
+    const { heartbeatTimeoutMs = 60_000 } = this.#options;
+    const isCurrent = this.#sessions.get(session.id) === session;
+    if (!isCurrent) return this.#gone(session);
+    setTimeout(() => this.#gone(session), heartbeatTimeoutMs);
+  }
+
+  #command(session: FakeSession | undefined, user: User, command: Command): Response | undefined {
+    switch (command.command.case) {
+      case "updateActivity":
+        return this.#activity(session, command.command.value);
+      case "updatePresence":
+        return this.#updatePresence(session, command.command.value.state);
+      default: {
+        const key = `${user.id} ${command.requestId}`;
+        const answer = this.#answers.get(key) ?? this.#carryOut(user, command);
+        if (command.requestId !== "") this.#answers.set(key, answer);
+        return answer;
+      }
     }
-    const key = `${session.user.id} ${command.requestId}`;
-    const answer = this.#answers.get(key) ?? this.#carryOut(session.user, command);
-    if (command.requestId !== "") this.#answers.set(key, answer);
-    if (!this.swallowAnswers) session.send({ ...answer, replyTo });
+  }
+
+  #activity(
+    session: FakeSession | undefined,
+    { room: name, field, state }: UpdateActivityRequest,
+  ): undefined {
+    if (session === undefined) return;
+    const user = { id: session.user.id, name: session.user.name };
+    const value = { user, sessionId: session.id, field, state, expiresIn: durationFromMs(6_000) };
+    this.room(name).publish({ case: "activity", value }, { epoch: this.#epoch, actor: session.user });
+  }
+
+  #updatePresence(session: FakeSession | undefined, state: PresenceState): undefined {
+    if (session === undefined) return;
+    session.state = state === PresenceState.IDLE ? state : PresenceState.ONLINE;
+    for (const room of this.#rooms.values()) {
+      if (!room.sessions.has(session)) continue;
+      this.#presence(room, session.user, CollaborationType.UNSPECIFIED);
+    }
   }
 
   #carryOut(user: User, command: Command): Response {
@@ -296,4 +425,30 @@ export class FakeServer {
       return { frame: { case: "error", value: detail ?? { code: error.code, message: error.rawMessage } } };
     }
   }
+}
+
+/** websocketBlocked is what a client sees of a network that blocks websockets. */
+export function websocketBlocked(): ConnectError {
+  return new ConnectError("the websocket could not be opened (code 1006)", Code.Unavailable);
+}
+
+/** switchedOff is a server's refusal; reason is REALTIME_OFF or TRANSPORT_OFF. */
+export function switchedOff(reason: "REALTIME_OFF" | "TRANSPORT_OFF"): ConnectError {
+  const message = "switched off on this server";
+  const value = { code: Code.FailedPrecondition, reason, message };
+  return new ConnectError(message, Code.FailedPrecondition, undefined, [{ desc: ErrorSchema, value }]);
+}
+
+function pong(): NonNullable<Response["frame"]> {
+  return { case: "pong", value: { serverTime: timestampFromMs(Date.now()) } };
+}
+
+function realtimeOff(): ConnectError {
+  return switchedOff("REALTIME_OFF");
+}
+
+async function all<T>(source: AsyncIterable<T>): Promise<T[]> {
+  const items: T[] = [];
+  for await (const item of source) items.push(item);
+  return items;
 }

@@ -43,11 +43,7 @@ import { FakeRun } from "./fake-run";
 
 type Snapshot = NonNullable<MessageInitShape<typeof JoinedSchema>["snapshot"]>;
 type Result = NonNullable<MessageInitShape<typeof CommandResultSchema>["result"]>;
-type Publish = (
-  room: string,
-  payload: Payload,
-  options?: { durable?: boolean; actor?: User | undefined },
-) => Event;
+type Publish = (room: string, payload: Payload, options?: { actor?: User | undefined }) => Event;
 
 /** FakeWorld is what a fake server stores: projects, runs, test cases, comments, notifications. */
 export class FakeWorld {
@@ -127,7 +123,7 @@ export class FakeWorld {
     const { counts, suites, expectedTotal } = run;
     const value = { runId, expectedTotal, ...(counts && { counts }), ...(suites && { suites }) };
     for (const room of [`testrun:${runId}`, `project:${run.projectId}`]) {
-      this.publish(room, { case: "runProgress", value }, { durable: false });
+      this.publish(room, { case: "runProgress", value });
     }
   }
 
@@ -293,6 +289,7 @@ export class FakeWorld {
       case "finishRun":
         return { case: "finishRun", value: { run: this.endRun(command.value.runId) } };
       case "updateActivity":
+      case "updatePresence":
       case undefined:
         throw new ConnectError("no such command", Code.InvalidArgument);
       default:

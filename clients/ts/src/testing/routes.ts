@@ -17,6 +17,8 @@ export function routes(router: ConnectRouter, server: FakeServer, user: User): v
   };
   router.service(RealtimeService, {
     subscribe: (requests, context) => server.subscribe(requests, user, context.signal),
+    watch: (request, context) => server.watch(request, user, context.signal),
+    execute: (request) => server.execute(request, user),
   });
   router.service(IdentityService, {
     getServerInfo: () => ({ version: "fake", dev: true, devUsers: [...world.users.values()] }),

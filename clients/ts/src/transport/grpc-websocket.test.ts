@@ -24,6 +24,7 @@ class FakeWebSocket {
   readonly sent: Uint8Array[] = [];
   onopen: (() => void) | undefined;
   onmessage: ((event: { data: unknown }) => void) | undefined;
+  onerror: (() => void) | undefined;
   onclose: ((event: { code: number; reason: string }) => void) | undefined;
 
   constructor(
@@ -198,6 +199,22 @@ describe("a stream", () => {
     const call = await opened();
     socket().receive(headers, message({}), encodeEnvelope(0x80, text("x: y\r\n")));
     expect((await call.done)?.code).toBe(Code.Unavailable);
+  });
+
+  test("that is forbidden to the page fails at once, though no close event comes", async () => {
+    const call = new Subscribe();
+    await expect.poll(() => FakeWebSocket.last).toBeDefined();
+    socket().readyState = 3;
+    socket().onerror?.();
+    expect((await call.done)?.rawMessage).toBe("the websocket is not allowed here");
+  });
+
+  test("fails with what the close event says where one comes", async () => {
+    const call = await opened();
+    socket().readyState = 3;
+    socket().onerror?.();
+    socket().closeFromServer(1009);
+    expect((await call.done)?.code).toBe(Code.ResourceExhausted);
   });
 
   test("refuses a message over the limit and closes", async () => {

@@ -28,6 +28,8 @@ export interface WebSocketCall {
 
 /** WebSocket.OPEN; the constructor may be a test's. */
 const open = 1;
+/** WebSocket.CLOSED. */
+const closed = 3;
 /** The close code for a reader that is too slow; 4000 and above are the application's. */
 const closeTooSlow = 4008;
 /** How often a full socket is looked at: browsers don't tell when it drains. */
@@ -78,7 +80,8 @@ class Call implements WebSocketCall {
 
   start(header: Headers, body: AsyncIterable<Uint8Array>): void {
     this.socket.onmessage = (event) => this.#receive(event.data);
-    this.socket.onclose = (event) => this.#closed(event);
+    this.socket.onclose = (event) => this.#closed(closeError(event, this.#opened));
+    this.socket.onerror = () => this.#failed();
     this.socket.onopen = () => {
       this.#opened = true;
       this.#send(header, body).catch((thrown: unknown) => this.#end(ConnectError.from(thrown)));
@@ -126,10 +129,21 @@ class Call implements WebSocketCall {
   }
 
   /** The socket closed. What arrived before is still read: the trailers may be in it. */
-  #closed(event: CloseEvent): void {
+  #closed(error: ConnectError): void {
     this.signal.removeEventListener("abort", this.#abort);
-    this.#inbox.finish(closeError(event, this.#opened));
+    this.#inbox.finish(error);
     this.#ended = true;
+  }
+
+  /**
+   * The close event, which says more, comes next; except for a socket that the
+   * page's own policy or an extension forbids: of that Chromium tells no more.
+   */
+  #failed(): void {
+    setTimeout(() => {
+      if (this.socket.readyState < closed) return;
+      this.#closed(new ConnectError("the websocket is not allowed here", Code.Unavailable));
+    });
   }
 
   async #send(header: Headers, body: AsyncIterable<Uint8Array>): Promise<void> {

@@ -1,8 +1,7 @@
 import { Code } from "@connectrpc/connect";
 import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
-import type { TcmClient } from "@tcmanager/client";
 import { useEffect, useMemo, useRef, useState, useSyncExternalStore } from "react";
-import { ClientProvider, useSelected } from "../live/client";
+import { ClientProvider, useConnection } from "../live/client";
 import { Pages } from "../pages/Pages";
 import { SignInPage } from "../pages/signin/SignInPage";
 import { Shell } from "../shell/Shell";
@@ -32,8 +31,8 @@ function SignedInApp({ who, onEnd }: { readonly who: SignedIn; readonly onEnd: (
   return (
     <ClientProvider client={client}>
       <QueryClientProvider client={queries}>
-        <EndOfSignIn client={client} onEnd={onEnd} />
-        <ReadAgain client={client} queries={queries} />
+        <EndOfSignIn onEnd={onEnd} />
+        <ReadAgain queries={queries} />
         <Shell onSignOut={() => onEnd("")}>
           <Pages />
         </Shell>
@@ -43,15 +42,8 @@ function SignedInApp({ who, onEnd }: { readonly who: SignedIn; readonly onEnd: (
 }
 
 /** Goes back to the sign-in page when the server no longer takes the token. */
-function EndOfSignIn({
-  client,
-  onEnd,
-}: {
-  readonly client: TcmClient;
-  readonly onEnd: (why: string) => void;
-}) {
-  const refused = useSelected(
-    client.connection,
+function EndOfSignIn({ onEnd }: { readonly onEnd: (why: string) => void }) {
+  const refused = useConnection(
     ({ state, error }) => state === "closed" && error?.code === Code.Unauthenticated,
   );
   useEffect(() => {
@@ -61,8 +53,8 @@ function EndOfSignIn({
 }
 
 /** Reads again what was read by calls when the connection is back: meanwhile it failed, or got old. */
-function ReadAgain({ client, queries }: { readonly client: TcmClient; readonly queries: QueryClient }) {
-  const live = useSelected(client.connection, ({ state }) => state === "live");
+function ReadAgain({ queries }: { readonly queries: QueryClient }) {
+  const live = useConnection(({ state }) => state === "live");
   const wasLive = useRef(false);
   useEffect(() => {
     if (!live) return;

@@ -1,4 +1,6 @@
-import type { TcmClient } from "@tcmanager/client";
+import type { ConnectionSnapshot, RoomSnapshot, TcmClient } from "@tcmanager/client";
+import type { Presence } from "@tcmanager/gen/tcmanager/v1/collaboration_pb";
+import type { Event } from "@tcmanager/gen/tcmanager/v1/event_pb";
 import { createContext, type ReactNode, useContext, useEffect, useMemo, useSyncExternalStore } from "react";
 
 const ClientContext = createContext<TcmClient | undefined>(undefined);
@@ -42,12 +44,34 @@ export function useRoom<R extends Room<unknown>>(name: string, open: (client: Tc
   return store;
 }
 
+type Source<S> = Omit<Room<S>, "close">;
+
 /** useSnapshot is a store's newest snapshot. */
-export function useSnapshot<S>(store: Omit<Room<S>, "close">): S {
-  return useSyncExternalStore(store.subscribe, store.getSnapshot);
+export function useSnapshot<S>(store: Source<S>): S {
+  return useSyncExternalStore(store.subscribe, store.getSnapshot, store.getSnapshot);
 }
 
-/** useSelected is a part of a store's snapshot: the component renders again only when that part is another. */
-export function useSelected<S, T>(store: Omit<Room<S>, "close">, select: (snapshot: S) => T): T {
-  return useSyncExternalStore(store.subscribe, () => select(store.getSnapshot()));
+/**
+ * useSelected is a part of a store's snapshot: the component renders again only
+ * when that part is another. select must return what is in the snapshot, and not
+ * make a new object each time.
+ */
+export function useSelected<S, T>(store: Source<S>, select: (snapshot: S) => T): T {
+  const selected = () => select(store.getSnapshot());
+  return useSyncExternalStore(store.subscribe, selected, selected);
+}
+
+/** useConnection is a part of the connection's state; see useSelected. */
+export function useConnection<T>(select: (connection: ConnectionSnapshot) => T): T {
+  return useSelected(useClient().connection, select);
+}
+
+/** usePresence is who is in a room, by name. */
+export function usePresence(store: Source<RoomSnapshot>): readonly Presence[] {
+  return useSelected(store, ({ presence }) => presence);
+}
+
+/** useEvents is a room's newest durable events, newest first, at most 50. */
+export function useEvents(store: Source<RoomSnapshot>): readonly Event[] {
+  return useSelected(store, ({ recent }) => recent);
 }

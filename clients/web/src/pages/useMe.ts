@@ -1,7 +1,6 @@
-import { useClient, useSelected } from "../live/client";
+import { useConnection } from "../live/client";
 
 /** useMe is the id of whoever is signed in; empty before the server said so. */
 export function useMe(): string {
-  const { connection } = useClient();
-  return useSelected(connection, ({ user }) => user?.id ?? "");
+  return useConnection(({ user }) => user?.id ?? "");
 }

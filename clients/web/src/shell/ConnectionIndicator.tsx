@@ -1,7 +1,7 @@
 import { Tooltip } from "@mantine/core";
 import { useSyncExternalStore } from "react";
 import { Icon } from "../components/icon/Icon";
-import { useClient, useSelected, useSnapshot } from "../live/client";
+import { useClient, useConnection, useSnapshot } from "../live/client";
 import { testids } from "../testids";
 import styles from "./Connection.module.css";
 import { type ConnectionLook, lookOfConnection } from "./connection";
@@ -9,7 +9,7 @@ import { type ConnectionLook, lookOfConnection } from "./connection";
 /** useConnectionLook is how the connection is shown, with the seconds to the next try counted down. */
 export function useConnectionLook(): ConnectionLook {
   const { connection } = useClient();
-  const counting = useSelected(connection, (snapshot) => snapshot.retryAtMs !== undefined);
+  const counting = useConnection((snapshot) => snapshot.retryAtMs !== undefined);
   const now = useSyncExternalStore(counting ? eachSecond : never, () => Math.floor(Date.now() / 1000) * 1000);
   return lookOfConnection(useSnapshot(connection), now);
 }
@@ -33,10 +33,10 @@ export function ConnectionIndicator({
   readonly open: boolean;
   readonly onToggle: () => void;
 }) {
-  const { connection } = useClient();
   const look = useConnectionLook();
-  const quality = useSelected(connection, (snapshot) => snapshot.quality);
-  const unsaved = useSelected(connection, (snapshot) => snapshot.unsaved);
+  const quality = useConnection((snapshot) => snapshot.quality);
+  const unsaved = useConnection((snapshot) => snapshot.unsaved);
+  const carrier = useConnection((snapshot) => snapshot.carrier);
   const away = look.state === "offline" || look.state === "closed";
   return (
     <Tooltip label={look.detail} multiline maw={280} disabled={open}>
@@ -46,6 +46,7 @@ export function ConnectionIndicator({
         data-testid={testids.connection}
         data-state={look.state}
         data-quality={quality}
+        data-carrier={carrier}
         aria-expanded={open}
         aria-label={`Connection: ${look.word}`}
         onClick={onToggle}
@@ -63,7 +64,7 @@ export function ConnectionIndicator({
             <i />
           </span>
         )}
-        <span className={styles.word} data-quiet={look.state === "live"}>
+        <span className={styles.word} data-quiet={look.word === "Live"}>
           {look.word}
           {unsaved > 0 && look.state !== "live" ? ` · ${unsaved} unsaved` : ""}
         </span>

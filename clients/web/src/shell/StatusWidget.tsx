@@ -6,11 +6,12 @@ import { useClient, useSnapshot } from "../live/client";
 import { testids } from "../testids";
 import styles from "./Connection.module.css";
 import { useConnectionLook } from "./ConnectionIndicator";
+import { carrierWord } from "./connection";
 
 /** The floating widget: how the connection is, what arrived last, and a way to reconnect by hand. */
 export function StatusWidget({ onClose }: { readonly onClose: () => void }) {
   const { connection } = useClient();
-  const { lastEvents, serverVersion, rttMs, unsaved } = useSnapshot(connection);
+  const { lastEvents, serverVersion, rttMs, unsaved, carrier } = useSnapshot(connection);
   const look = useConnectionLook();
   return (
     <section className={styles.widget} data-testid={testids.statusWidget} aria-label="Connection status">
@@ -33,6 +34,9 @@ export function StatusWidget({ onClose }: { readonly onClose: () => void }) {
         <div className={styles.facts}>
           <span>
             Round trip <b>{rttMs === undefined ? "–" : `${Math.round(rttMs)} ms`}</b>
+          </span>
+          <span>
+            Over <b>{carrierWord(carrier)}</b>
           </span>
           <span>
             Unsaved <b>{unsaved}</b>

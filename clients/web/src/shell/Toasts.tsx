@@ -4,11 +4,12 @@ import { type Notification, NotificationType } from "@tcmanager/gen/tcmanager/v1
 import { useEffect } from "react";
 import { Toaster, toast } from "sonner";
 import { Icon } from "../components/icon/Icon";
+import { useClient } from "../live/client";
 import { Link } from "../router/Link";
 import { testids } from "../testids";
 import { NotificationIcon } from "./Bell";
 import styles from "./Bell.module.css";
-import { pathOf } from "./notification";
+import { notSavedText, pathOf } from "./notification";
 
 /** How long a toast stays; one that tells of something wrong is there to be read, and stays longer. */
 const stayMs = 6000;
@@ -30,7 +31,38 @@ export function Toasts({ store }: { readonly store: UserStore }) {
       }),
     [store],
   );
+  const { session } = useClient();
+  useEffect(
+    () =>
+      session.onDropped(({ command, error }) => {
+        const text = notSavedText(command.command.case, error.message);
+        toast.custom((id) => <NotSaved text={text} onClose={() => toast.dismiss(id)} />, {
+          duration: Number.POSITIVE_INFINITY,
+        });
+      }),
+    [session],
+  );
   return <Toaster position="bottom-right" visibleToasts={4} expand gap={10} offset={16} mobileOffset={16} />;
+}
+
+/** Stays until it was read: what it tells of is lost. */
+function NotSaved({ text, onClose }: { readonly text: string; readonly onClose: () => void }) {
+  return (
+    <div className={styles.toast} data-testid={testids.notSaved} role="alert">
+      <Icon name="offline" size={14} />
+      <span className={styles.title}>{text}</span>
+      <ActionIcon
+        className={styles.mark ?? ""}
+        variant="subtle"
+        color="gray"
+        size={24}
+        aria-label="Close"
+        onClick={onClose}
+      >
+        <Icon name="close" size={14} />
+      </ActionIcon>
+    </div>
+  );
 }
 
 interface ToastProps {

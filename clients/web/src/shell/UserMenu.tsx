@@ -1,13 +1,12 @@
 import { Button, Popover } from "@mantine/core";
-import { useClient, useSelected } from "../live/client";
+import { useConnection } from "../live/client";
 import { Avatar } from "../people/Presence";
 import { testids } from "../testids";
 import styles from "./Shell.module.css";
 
 /** Who is signed in, and the way out. */
 export function UserMenu({ onSignOut }: { readonly onSignOut: () => void }) {
-  const { connection } = useClient();
-  const user = useSelected(connection, (snapshot) => snapshot.user);
+  const user = useConnection((snapshot) => snapshot.user);
   const name = user?.name ?? "";
   return (
     <Popover position="bottom-end" width={230} trapFocus returnFocus>

@@ -10,6 +10,7 @@ const live: ConnectionSnapshot = {
   offline: false,
   retryAtMs: undefined,
   error: undefined,
+  carrier: "websocket",
   rttMs: 12.4,
   quality: "good",
   lag: 0,
@@ -18,6 +19,7 @@ const live: ConnectionSnapshot = {
   sessionId: "s1",
   serverVersion: "dev",
   unsaved: 0,
+  faults: 0,
   lastEvents: [],
 };
 
@@ -27,6 +29,27 @@ describe("lookOfConnection", () => {
       state: "live",
       word: "Live",
       detail: "The connection is good. 12 ms to the server and back.",
+    });
+  });
+
+  it("says that it is live without websockets, and why", () => {
+    for (const carrier of ["stream", "long-poll"] as const) {
+      const look = lookOfConnection({ ...live, carrier }, 0);
+      expect(look).toMatchObject({ state: "live", word: "Live (without websockets)" });
+      expect(look.detail).toContain("Websockets can't be had here");
+      expect(look.detail).toContain("12 ms");
+    }
+  });
+
+  it("says that a tab without a connection of its own only asks now and then", () => {
+    expect(lookOfConnection({ ...live, carrier: "poll" }, 0).word).toBe("Every few seconds");
+  });
+
+  it("says that live updates are switched off, and how old the page may be", () => {
+    expect(lookOfConnection({ ...live, carrier: "off" }, 0)).toEqual({
+      state: "off",
+      word: "Live updates are off",
+      detail: "Live updates are switched off on this server; refreshed every 30 s, and when you reconnect.",
     });
   });
 

@@ -1,10 +1,10 @@
 import { Code } from "@connectrpc/connect";
-import type { ConnectionSnapshot } from "@tcmanager/client";
+import type { Carrier, ConnectionSnapshot } from "@tcmanager/client";
 import { formatClock } from "../format/duration";
 
 /** How the connection is shown. */
 export interface ConnectionLook {
-  readonly state: "live" | "connecting" | "catching-up" | "reconnecting" | "offline" | "closed";
+  readonly state: "live" | "off" | "connecting" | "catching-up" | "reconnecting" | "offline" | "closed";
   readonly word: string;
   /** A sentence more, for the widget. */
   readonly detail: string;
@@ -14,7 +14,7 @@ export interface ConnectionLook {
 export function lookOfConnection(connection: ConnectionSnapshot, nowMs: number): ConnectionLook {
   switch (connection.state) {
     case "live":
-      return { state: "live", word: "Live", detail: liveDetail(connection) };
+      return lookOfLive(connection);
     case "catching-up":
       return { state: "catching-up", word: "Catching up", detail: `${connection.lag} events behind.` };
     case "suspended":
@@ -48,6 +48,55 @@ function lookOfLost({ offline, retryAtMs }: ConnectionSnapshot, nowMs: number): 
     word,
     detail: `The connection was lost; ${next}. What you see may be old.`,
   };
+}
+
+function lookOfLive(connection: ConnectionSnapshot): ConnectionLook {
+  const feel = liveDetail(connection);
+  switch (connection.carrier) {
+    case "websocket":
+    case undefined:
+      return { state: "live", word: "Live", detail: feel };
+    case "stream":
+    case "long-poll":
+      return {
+        state: "live",
+        word: "Live (without websockets)",
+        detail: `Websockets can't be had here: news comes over plain requests. ${feel}`,
+      };
+    case "poll":
+      return {
+        state: "live",
+        word: "Every few seconds",
+        detail: `Other tabs hold the connections that the browser allows: this one asks every few seconds. ${feel}`,
+      };
+    case "off":
+      return {
+        state: "off",
+        word: "Live updates are off",
+        detail: "Live updates are switched off on this server; refreshed every 30 s, and when you reconnect.",
+      };
+    default:
+      return connection.carrier satisfies never;
+  }
+}
+
+/** carrierWord is how a carrier is called in the widget. */
+export function carrierWord(carrier: Carrier | undefined): string {
+  switch (carrier) {
+    case "websocket":
+      return "websocket";
+    case "stream":
+      return "stream";
+    case "long-poll":
+      return "long poll";
+    case "poll":
+    case "off":
+      return "poll";
+    case undefined:
+      return "–";
+    default:
+      return carrier satisfies never;
+  }
 }
 
 function liveDetail({ rttMs, quality }: ConnectionSnapshot): string {

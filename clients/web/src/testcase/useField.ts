@@ -2,7 +2,7 @@ import type { FieldActivity, TestCaseSnapshot, TestCaseStore } from "@tcmanager/
 import { ActivityState } from "@tcmanager/gen/tcmanager/v1/collaboration_pb";
 import { type TestCase, TestCaseField } from "@tcmanager/gen/tcmanager/v1/testcase_pb";
 import { useEffect, useMemo, useSyncExternalStore } from "react";
-import { useClient, useSelected } from "../live/client";
+import { useConnection } from "../live/client";
 import { Draft, type DraftState, type SaveField } from "./draft";
 import { Teller } from "./teller";
 import { priorityChoice, statusChoice } from "./words";
@@ -147,14 +147,12 @@ export function useTeller(store: TestCaseStore, snapshot: TestCaseSnapshot, fiel
 
 /** useAway says whether the connection is away. */
 function useAway(): boolean {
-  const { connection } = useClient();
-  return useSelected(connection, ({ state }) => state !== "live" && state !== "catching-up");
+  return useConnection(({ state }) => state !== "live" && state !== "catching-up");
 }
 
 /** useOthers are the other sessions in a field, one line a person; whoever types comes first. */
 export function useOthers(activity: readonly FieldActivity[], field: string): readonly FieldActivity[] {
-  const { connection } = useClient();
-  const own = useSelected(connection, ({ sessionId }) => sessionId);
+  const own = useConnection(({ sessionId }) => sessionId);
   return useMemo(() => {
     const byUser = new Map<string, FieldActivity>();
     for (const each of activity) {

@@ -14,6 +14,9 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/certificate/certtest"
+	"github.com/tcmanager/tcmanager/service/session"
 )
 
 const secret = "0123456789abcdef0123456789abcdef"
@@ -71,6 +74,21 @@ func TestTheDefaultsAreRight(t *testing.T) {
 	}
 }
 
+func TestTheDefaultsOfSessionsAreRight(t *testing.T) {
+	c, _, err := load(t, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.TLS() || !c.Allows(session.Native) || !c.Allows(session.Websocket) || !c.Allows(session.Watching) || c.MaxRooms != 100 ||
+		c.MaxSessions != 1000 || c.MaxUserSessions != 50 || c.QueueBytes != 256<<10 || c.ReplayEvents != 100_000 || c.HistoryEvents != 100_000 ||
+		c.HistoryAge != 30*24*time.Hour || c.CommandRate != 200 || c.CommandBurst != 1000 || c.SignalRate != 50 || c.SignalBurst != 200 {
+		t.Errorf("%+v", c)
+	}
+	if c.BackupDir != "" || c.BackupEvery != 24*time.Hour || c.BackupKeep != 7 {
+		t.Errorf("%+v", c)
+	}
+}
+
 func TestAFlagWinsOverTheEnvironmentOverTheDefault(t *testing.T) {
 	c, settings, err := load(t, []string{"--grpc-addr", "127.0.0.1:1"}, map[string]string{
 		"TCM_GRPC_ADDR": "127.0.0.1:2", "TCM_HTTP_ADDR": "127.0.0.1:3", "TCM_LOG_LEVEL": "",
@@ -90,6 +108,7 @@ func TestAFlagWinsOverTheEnvironmentOverTheDefault(t *testing.T) {
 }
 
 func TestEveryOptionCanBeSetByTheEnvironment(t *testing.T) {
+	pair := certtest.NewAuthority(t).Issue(t)
 	env := map[string]string{
 		"TCM_GRPC_ADDR": "localhost:1", "TCM_HTTP_ADDR": "[::1]:2", "TCM_DATA_DIR": "/d", "TCM_DEV": "true", "TCM_PUBLIC_URL": "https://X.example.org/",
 		"TCM_REFLECTION": "false", "TCM_ALLOWED_ORIGINS": "https://a.example.org, http://b:8,", "TCM_INSECURE_PLAINTEXT": "1",
@@ -97,6 +116,11 @@ func TestEveryOptionCanBeSetByTheEnvironment(t *testing.T) {
 		"TCM_LOG_LEVEL": "WARN", "TCM_LOG_FORMAT": "json", "TCM_RUN_GRACE": "7s", "TCM_HEARTBEAT_INTERVAL": "3s", "TCM_HEARTBEAT_TIMEOUT": "8s",
 		"TCM_AUTH_TIMEOUT": "1s", "TCM_STOP_TIMEOUT": "2s", "TCM_CALL_RATE": "1.5", "TCM_CALL_BURST": "2", "TCM_MESSAGE_RATE": "0", "TCM_MESSAGE_BURST": "4",
 		"TCM_MAX_MESSAGE_BYTES": "65536", "TCM_MAX_CONNECTIONS": "9", "TCM_JWT_HS256_SECRET_FILE": "",
+		"TCM_CONFIG": file(t, ""), "TCM_TLS_CERT": pair.Cert, "TCM_TLS_KEY": pair.Key, "TCM_REALTIME": "true", "TCM_TRANSPORTS": "watch, native,watch",
+		"TCM_QUEUE_BYTES": "65536", "TCM_REPLAY_EVENTS": "20", "TCM_MAX_SESSIONS": "10", "TCM_MAX_USER_SESSIONS": "11", "TCM_MAX_ROOMS": "12",
+		"TCM_COMMAND_RATE": "13", "TCM_COMMAND_BURST": "14", "TCM_SIGNAL_RATE": "15", "TCM_SIGNAL_BURST": "16",
+		"TCM_HISTORY_EVENTS": "21", "TCM_HISTORY_AGE": "17h",
+		"TCM_BACKUP_DIR": "/b", "TCM_BACKUP_EVERY": "18h", "TCM_BACKUP_KEEP": "3",
 	}
 	c, settings, err := load(t, nil, env)
 	if err != nil {
@@ -104,10 +128,13 @@ func TestEveryOptionCanBeSetByTheEnvironment(t *testing.T) {
 	}
 	got := fmt.Sprint(c.GRPCAddr, c.HTTPAddr, c.DataDir, c.Dev, c.PublicURL, c.Reflection, c.AllowedOrigins, c.InsecurePlaintext,
 		string(c.HS256Secret), c.RS256PublicKey != nil, c.Issuer, c.Audience, c.LogLevel, c.LogFormat, c.RunGrace, c.HeartbeatInterval,
-		c.HeartbeatTimeout, c.AuthTimeout, c.StopTimeout, c.CallRate, c.CallBurst, c.MessageRate, c.MessageBurst, c.MaxMessageBytes, c.MaxConnections)
+		c.HeartbeatTimeout, c.AuthTimeout, c.StopTimeout, c.CallRate, c.CallBurst, c.MessageRate, c.MessageBurst, c.MaxMessageBytes, c.MaxConnections,
+		c.TLSCertFile, c.TLSKeyFile, c.Realtime, c.Transports, c.QueueBytes, c.ReplayEvents, c.MaxSessions, c.MaxUserSessions, c.MaxRooms,
+		c.CommandRate, c.CommandBurst, c.SignalRate, c.SignalBurst, c.HistoryEvents, c.HistoryAge, c.BackupDir, c.BackupEvery, c.BackupKeep)
 	want := fmt.Sprint("localhost:1", "[::1]:2", "/d", true, "https://x.example.org", false, []string{"https://a.example.org", "http://b:8"}, true,
 		secret, true, "i", "a", slog.LevelWarn, "json", 7*time.Second, 3*time.Second,
-		8*time.Second, time.Second, 2*time.Second, 1.5, 2, 0.0, 4, 65536, 9)
+		8*time.Second, time.Second, 2*time.Second, 1.5, 2, 0.0, 4, 65536, 9,
+		pair.Cert, pair.Key, true, []string{"watch", "native"}, 65536, 20, 10, 11, 12, 13.0, 14, 15.0, 16, 21, 17*time.Hour, "/b", 18*time.Hour, 3)
 	if got != want {
 		t.Errorf("\n got %s\nwant %s", got, want)
 	}
@@ -148,6 +175,20 @@ func TestAWrongValueNamesItselfAndWhatIsAllowed(t *testing.T) {
 		{[]string{"--call-rate", "NaN"}, []string{"--call-rate", "NaN", "0 to"}},
 		{[]string{"--call-rate", "-1"}, []string{"--call-rate"}},
 		{[]string{"--message-burst", "0"}, []string{"--message-burst", "1 to"}},
+		{[]string{"--transports", "native,carrier-pigeon"}, []string{"--transports", `"carrier-pigeon"`, "native, websocket, watch"}},
+		{[]string{"--transports", ""}, []string{"--transports", "--realtime=false"}},
+		{[]string{"--history-events", "19"}, []string{"--history-events", "from 20"}},
+		{[]string{"--backup-every", "1s"}, []string{"--backup-every", "1m0s"}},
+		{[]string{"--backup-keep", "0"}, []string{"--backup-keep", "from 1"}},
+		{[]string{"--max-rooms", "0"}, []string{"--max-rooms", "from 1"}},
+		{[]string{"--max-sessions", "0"}, []string{"--max-sessions", "from 1"}},
+		{[]string{"--queue-bytes", "1"}, []string{"--queue-bytes", "from 16384"}},
+		{[]string{"--tls-cert", short}, []string{"--tls-cert and --tls-key belong together"}},
+		{[]string{"--tls-key", short}, []string{"--tls-cert and --tls-key belong together"}},
+		{[]string{"--tls-cert", "/not/there", "--tls-key", short}, []string{"--tls-key", "read the certificate", "/not/there"}},
+		{[]string{"--tls-cert", short, "--tls-key", short}, []string{"holds no certificate"}},
+		{[]string{"--config", "/not/there"}, []string{"read the configuration", "/not/there"}},
+		{[]string{"--config", t.TempDir()}, []string{"read the configuration", "is a directory"}},
 		{[]string{"--max-message-bytes", "1k"}, []string{"--max-message-bytes", "65536"}},
 	} {
 		_, _, err := load(t, c.args, nil)
@@ -190,6 +231,7 @@ func TestASecretIsSetOnce(t *testing.T) {
 }
 
 func TestWhatAServerRefusesToStartWith(t *testing.T) {
+	pair := certtest.NewAuthority(t).Issue(t)
 	key := map[string]string{"TCM_JWT_HS256_SECRET": secret}
 	for _, c := range []struct {
 		name string
@@ -205,6 +247,8 @@ func TestWhatAServerRefusesToStartWith(t *testing.T) {
 		{"a key", nil, key, ""},
 		{"a key on loopback names", []string{"--grpc-addr", "localhost:0", "--http-addr", "[::1]:0"}, key, ""},
 		{"a key on all interfaces", []string{"--grpc-addr", "[::]:9090"}, key, "--insecure-plaintext"},
+		{"a key on all interfaces, with TLS", []string{"--grpc-addr", "[::]:9090", "--http-addr", ":443", "--tls-cert", pair.Cert, "--tls-key", pair.Key}, key, ""},
+		{"dev on all interfaces, with TLS", []string{"--dev", "--http-addr", ":443", "--tls-cert", pair.Cert, "--tls-key", pair.Key}, nil, "--dev signs anybody in"},
 		{"a key on all interfaces, insisting", []string{"--grpc-addr", "[::]:9090", "--insecure-plaintext"}, key, ""},
 	} {
 		cfg, _, err := load(t, c.args, c.env)
@@ -234,6 +278,9 @@ func TestWherePeopleOpenThePage(t *testing.T) {
 		if got := (Config{}).BaseURL(addr); got != want {
 			t.Errorf("%s: %s", addr, got)
 		}
+	}
+	if got := (Config{TLSCertFile: "c", TLSKeyFile: "k"}).BaseURL("127.0.0.1:8443"); got != "https://127.0.0.1:8443" {
+		t.Error("with TLS:", got)
 	}
 	if got := (Config{PublicURL: "https://x"}).BaseURL("127.0.0.1:1"); got != "https://x" {
 		t.Error(got)

@@ -16,11 +16,15 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/spf13/pflag"
 
+	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/certificate"
 	"github.com/tcmanager/tcmanager/service/identity"
+	"github.com/tcmanager/tcmanager/service/session"
+	"github.com/tcmanager/tcmanager/service/store"
 )
 
 // option is one row of the table.
 type option struct {
+	group   string // the heading it stands below in the help
 	name    string
 	kind    string // shown in the help: what sort of value is asked for
 	usage   string
@@ -31,79 +35,179 @@ type option struct {
 	set     func(*Config, string) error
 }
 
+// The headings of the help, in its order.
+const (
+	groupServer   = "The server"
+	groupListen   = "Where it listens"
+	groupSignIn   = "Who may sign in"
+	groupRealtime = "Live sessions"
+	groupLimits   = "Limits"
+	groupHistory  = "What is kept"
+	groupBackup   = "Backups"
+)
+
+// configName is the option that the file with the others is named by.
+const configName = "config"
+
 // options is the table. An option may use what those before it have set.
 var options = []option{
-	{name: "grpc-addr", kind: "host:port", def: "127.0.0.1:9090", usage: "where runners, services and grpcurl connect",
-		set: text(func(c *Config) *string { return &c.GRPCAddr }, listenAddr)},
-	{name: "http-addr", kind: "host:port", def: "127.0.0.1:8080", usage: "where browsers connect; also health and metrics",
-		set: text(func(c *Config) *string { return &c.HTTPAddr }, listenAddr)},
-	{name: "data-dir", kind: "dir", defFrom: func(*Config) string { return defaultDataDir(os.LookupEnv) }, usage: "where everything is kept",
+	{group: groupServer, name: configName, kind: "file", usage: "a YAML file with options; \"tcmanager config --example\" prints one",
+		set: text(func(c *Config) *string { return &c.ConfigFile }, anything)},
+	{group: groupServer, name: "data-dir", kind: "dir", defFrom: func(*Config) string { return defaultDataDir(os.LookupEnv) }, usage: "where everything is kept",
 		set: text(func(c *Config) *string { return &c.DataDir }, notEmpty)},
-	{name: "dev", kind: "bool", def: "false", usage: "development: sign in without a password, project \"demo\", reflection; loopback only",
+	{group: groupServer, name: "dev", kind: "bool", def: "false", usage: "development: sign in without a password, project \"demo\", reflection; loopback only",
 		set: boolean(func(c *Config) *bool { return &c.Dev })},
-	{name: "public-url", kind: "url", defFrom: func(c *Config) string { return c.BaseURL(c.HTTPAddr) }, usage: "the address people open, for links",
-		set: setPublicURL},
-	{name: "reflection", kind: "bool", defFrom: func(c *Config) string { return strconv.FormatBool(c.Dev) }, usage: "let grpcurl list and describe the services (default: with --dev)",
+	{group: groupServer, name: "reflection", kind: "bool", defFrom: func(c *Config) string { return strconv.FormatBool(c.Dev) }, usage: "let grpcurl list and describe the services (default: with --dev)",
 		set: boolean(func(c *Config) *bool { return &c.Reflection })},
-	{name: "allowed-origins", kind: "urls", usage: "other web pages that may call the server, comma-separated, for example https://host.example.org",
-		set: setOrigins},
-	{name: "insecure-plaintext", kind: "bool", def: "false", usage: "listen beyond this machine without TLS: the network itself must be trusted",
-		set: boolean(func(c *Config) *bool { return &c.InsecurePlaintext })},
-
-	{name: "jwt-hs256-secret-file", kind: "file", usage: "a file with the secret, at least 32 bytes, that an embedding host signs tokens with",
-		set: setSecretFile},
-	{name: "jwt-hs256-secret", envOnly: true, secret: true, usage: "the same secret itself",
-		set: setSecret},
-	{name: "jwt-rs256-key-file", kind: "file", usage: "a PEM file with the public RSA key of an identity provider",
-		set: setRSAKey},
-	{name: "jwt-issuer", kind: "text", usage: "what the claim iss of tokens must be",
-		set: text(func(c *Config) *string { return &c.Issuer }, anything)},
-	{name: "jwt-audience", kind: "text", usage: "what the claim aud of tokens must hold",
-		set: text(func(c *Config) *string { return &c.Audience }, anything)},
-
-	{name: "log-level", kind: "level", def: "info", usage: "debug, info, warn or error",
+	{group: groupServer, name: "stop-timeout", kind: "duration", def: "10s", usage: "how long a stop waits for calls and streams to end",
+		set: duration(func(c *Config) *time.Duration { return &c.StopTimeout }, 0, 10*time.Minute)},
+	{group: groupServer, name: "log-level", kind: "level", def: "info", usage: "debug, info, warn or error",
 		set: setLogLevel},
-	{name: "log-format", kind: "format", def: "auto", usage: "text, json, or auto: text in a terminal and JSON when piped",
+	{group: groupServer, name: "log-format", kind: "format", def: "auto", usage: "text, json, or auto: text in a terminal and JSON when piped",
 		set: text(func(c *Config) *string { return &c.LogFormat }, oneOf("auto", "text", "json"))},
 
-	{name: "run-grace", kind: "duration", def: "2m", usage: "how long a run whose runners are all lost is waited for before it is aborted",
-		set: duration(func(c *Config) *time.Duration { return &c.RunGrace }, time.Second, 24*time.Hour)},
-	{name: "heartbeat-interval", kind: "duration", def: "25s", usage: "how often clients send something",
-		set: duration(func(c *Config) *time.Duration { return &c.HeartbeatInterval }, time.Second, 10*time.Minute)},
-	{name: "heartbeat-timeout", kind: "duration", def: "60s", usage: "how long a silent client is kept",
-		set: duration(func(c *Config) *time.Duration { return &c.HeartbeatTimeout }, 2*time.Second, time.Hour)},
-	{name: "auth-timeout", kind: "duration", def: "5s", usage: "how long a new websocket may take to send its token",
-		set: duration(func(c *Config) *time.Duration { return &c.AuthTimeout }, 100*time.Millisecond, time.Minute)},
-	{name: "stop-timeout", kind: "duration", def: "10s", usage: "how long a stop waits for calls and streams to end",
-		set: duration(func(c *Config) *time.Duration { return &c.StopTimeout }, 0, 10*time.Minute)},
+	{group: groupListen, name: "grpc-addr", kind: "host:port", def: "127.0.0.1:9090", usage: "where runners, services and grpcurl connect",
+		set: text(func(c *Config) *string { return &c.GRPCAddr }, listenAddr)},
+	{group: groupListen, name: "http-addr", kind: "host:port", def: "127.0.0.1:8080", usage: "where browsers connect; also health and metrics",
+		set: text(func(c *Config) *string { return &c.HTTPAddr }, listenAddr)},
+	{group: groupListen, name: "tls-cert", kind: "file", usage: "a PEM file with the server's certificate and those between it and its authority: both listeners speak TLS, and notice when the file is renewed",
+		set: text(func(c *Config) *string { return &c.TLSCertFile }, anything)},
+	{group: groupListen, name: "tls-key", kind: "file", usage: "a PEM file with the key of the certificate",
+		set: setTLSKey},
+	{group: groupListen, name: "insecure-plaintext", kind: "bool", def: "false", usage: "listen beyond this machine without TLS: the network itself must be trusted",
+		set: boolean(func(c *Config) *bool { return &c.InsecurePlaintext })},
+	{group: groupListen, name: "public-url", kind: "url", defFrom: func(c *Config) string { return c.BaseURL(c.HTTPAddr) }, usage: "the address people open, for links",
+		set: setPublicURL},
+	{group: groupListen, name: "allowed-origins", kind: "urls", usage: "other web pages that may call the server, comma-separated, for example https://host.example.org",
+		set: setOrigins},
 
-	{name: "call-rate", kind: "number", def: "500", usage: "calls and opened streams a second, of one user; 0 for no limit",
-		set: decimal(func(c *Config) *float64 { return &c.CallRate }, 0, 1e6)},
-	{name: "call-burst", kind: "number", def: "2000", usage: "as many of them at once",
-		set: integer(func(c *Config) *int { return &c.CallBurst }, 1, 1e6)},
-	{name: "message-rate", kind: "number", def: "2000", usage: "streamed messages a second, of one user to one method; 0 for no limit",
-		set: decimal(func(c *Config) *float64 { return &c.MessageRate }, 0, 1e6)},
-	{name: "message-burst", kind: "number", def: "8000", usage: "as many of them at once",
-		set: integer(func(c *Config) *int { return &c.MessageBurst }, 1, 1e6)},
-	{name: "max-message-bytes", kind: "bytes", def: "4194304", usage: "the largest message accepted",
-		set: integer(func(c *Config) *int { return &c.MaxMessageBytes }, 64<<10, 64<<20)},
-	{name: "max-connections", kind: "number", def: "10000", usage: "connections on each listener; more are refused",
+	{group: groupSignIn, name: "jwt-hs256-secret-file", kind: "file", usage: "a file with the secret, at least 32 bytes, that an embedding host signs tokens with",
+		set: setSecretFile},
+	{group: groupSignIn, name: "jwt-hs256-secret", envOnly: true, secret: true, usage: "the same secret itself",
+		set: setSecret},
+	{group: groupSignIn, name: "jwt-rs256-key-file", kind: "file", usage: "a PEM file with the public RSA key of an identity provider",
+		set: setRSAKey},
+	{group: groupSignIn, name: "jwt-issuer", kind: "text", usage: "what the claim iss of tokens must be",
+		set: text(func(c *Config) *string { return &c.Issuer }, anything)},
+	{group: groupSignIn, name: "jwt-audience", kind: "text", usage: "what the claim aud of tokens must hold",
+		set: text(func(c *Config) *string { return &c.Audience }, anything)},
+
+	{group: groupRealtime, name: "realtime", kind: "bool", def: "true", usage: "live sessions; without them calls go on, and pages are refreshed every 30 s",
+		set: boolean(func(c *Config) *bool { return &c.Realtime })},
+	{group: groupRealtime, name: "transports", kind: "list", def: carriers(","), usage: "how sessions may come, comma-separated: native (gRPC), websocket, watch (for networks that let no websocket through)",
+		set: setTransports},
+	{group: groupRealtime, name: "heartbeat-interval", kind: "duration", def: "25s", usage: "how often clients send something",
+		set: duration(func(c *Config) *time.Duration { return &c.HeartbeatInterval }, time.Second, 10*time.Minute)},
+	{group: groupRealtime, name: "heartbeat-timeout", kind: "duration", def: "60s", usage: "how long a silent client is kept",
+		set: duration(func(c *Config) *time.Duration { return &c.HeartbeatTimeout }, 2*time.Second, time.Hour)},
+	{group: groupRealtime, name: "auth-timeout", kind: "duration", def: "5s", usage: "how long a new websocket may take to send its token",
+		set: duration(func(c *Config) *time.Duration { return &c.AuthTimeout }, 100*time.Millisecond, time.Minute)},
+	{group: groupRealtime, name: "queue-bytes", kind: "bytes", def: "262144", usage: "what may wait in memory for one session that reads slowly; the rest waits in the log",
+		set: integer(func(c *Config) *int { return &c.QueueBytes }, 16<<10, 64<<20)},
+	{group: groupRealtime, name: "replay-events", kind: "number", def: "100000", usage: "who is further behind in a room starts anew from a snapshot",
+		set: integer(func(c *Config) *int { return &c.ReplayEvents }, store.LeastHistory, 1e9)},
+
+	{group: groupLimits, name: "max-connections", kind: "number", def: "10000", usage: "connections on each listener; more are refused",
 		set: integer(func(c *Config) *int { return &c.MaxConnections }, 1, 1e6)},
+	{group: groupLimits, name: "max-sessions", kind: "number", def: "1000", usage: "live sessions of all users; more are refused",
+		set: integer(func(c *Config) *int { return &c.MaxSessions }, 1, 1e6)},
+	{group: groupLimits, name: "max-user-sessions", kind: "number", def: "50", usage: "live sessions of one user",
+		set: integer(func(c *Config) *int { return &c.MaxUserSessions }, 1, 1e6)},
+	{group: groupLimits, name: "max-rooms", kind: "number", def: "100", usage: "rooms that one session may be in",
+		set: integer(func(c *Config) *int { return &c.MaxRooms }, 1, 10_000)},
+	{group: groupLimits, name: "max-message-bytes", kind: "bytes", def: "4194304", usage: "the largest message accepted",
+		set: integer(func(c *Config) *int { return &c.MaxMessageBytes }, 64<<10, 64<<20)},
+	{group: groupLimits, name: "call-rate", kind: "number", def: "500", usage: "calls and opened streams a second, of one user; 0 for no limit",
+		set: rate(func(c *Config) *float64 { return &c.CallRate })},
+	{group: groupLimits, name: "call-burst", kind: "number", def: "2000", usage: "as many of them at once",
+		set: integer(func(c *Config) *int { return &c.CallBurst }, 1, 1e6)},
+	{group: groupLimits, name: "message-rate", kind: "number", def: "2000", usage: "streamed messages a second, of one user to one method; 0 for no limit",
+		set: rate(func(c *Config) *float64 { return &c.MessageRate })},
+	{group: groupLimits, name: "message-burst", kind: "number", def: "8000", usage: "as many of them at once",
+		set: integer(func(c *Config) *int { return &c.MessageBurst }, 1, 1e6)},
+	{group: groupLimits, name: "command-rate", kind: "number", def: "200", usage: "commands and joins in sessions a second, of one user and of each kind; 0 for no limit",
+		set: rate(func(c *Config) *float64 { return &c.CommandRate })},
+	{group: groupLimits, name: "command-burst", kind: "number", def: "1000", usage: "as many of them at once",
+		set: integer(func(c *Config) *int { return &c.CommandBurst }, 1, 1e6)},
+	{group: groupLimits, name: "signal-rate", kind: "number", def: "50", usage: "typing, presence and pings in sessions a second, of one user and of each kind; 0 for no limit",
+		set: rate(func(c *Config) *float64 { return &c.SignalRate })},
+	{group: groupLimits, name: "signal-burst", kind: "number", def: "200", usage: "as many of them at once",
+		set: integer(func(c *Config) *int { return &c.SignalBurst }, 1, 1e6)},
+
+	{group: groupHistory, name: "run-grace", kind: "duration", def: "2m", usage: "how long a run whose runners are all lost is waited for before it is aborted",
+		set: duration(func(c *Config) *time.Duration { return &c.RunGrace }, time.Second, 24*time.Hour)},
+	{group: groupHistory, name: "history-events", kind: "number", def: "100000", usage: "how many events of a room are kept for those who come back",
+		set: integer(func(c *Config) *int { return &c.HistoryEvents }, store.LeastHistory, 1e9)},
+	{group: groupHistory, name: "history-age", kind: "duration", def: "720h", usage: "how long they are kept, but for the newest 20 of a room",
+		set: duration(func(c *Config) *time.Duration { return &c.HistoryAge }, time.Minute, 10*365*24*time.Hour)},
+
+	{group: groupBackup, name: "backup-dir", kind: "dir", usage: "a folder for backups that the server takes by itself, better on another disk; none are taken without",
+		set: text(func(c *Config) *string { return &c.BackupDir }, anything)},
+	{group: groupBackup, name: "backup-every", kind: "duration", def: "24h", usage: "how often; the first one at once if the newest is older",
+		set: duration(func(c *Config) *time.Duration { return &c.BackupEvery }, time.Minute, 365*24*time.Hour)},
+	{group: groupBackup, name: "backup-keep", kind: "number", def: "7", usage: "how many of them stay",
+		set: integer(func(c *Config) *int { return &c.BackupKeep }, 1, 10_000)},
 }
+
+// carriers names all ways into a session.
+func carriers(between string) string {
+	names := make([]string, 0, len(session.Carriers))
+	for _, c := range session.Carriers {
+		names = append(names, string(c))
+	}
+	return strings.Join(names, between)
+}
+
+// optionNamed finds an option.
+func optionNamed(name string) (option, bool) {
+	i := slices.IndexFunc(options, func(o option) bool { return o.name == name })
+	if i < 0 {
+		return option{}, false
+	}
+	return options[i], true
+}
+
+// list reports whether several values may be given, with commas between them.
+func (o option) list() bool { return o.kind == "list" || o.kind == "urls" }
 
 func (o option) env() string {
 	return "TCM_" + strings.ToUpper(strings.ReplaceAll(o.name, "-", "_"))
 }
 
-// given returns what was set, and where. An empty variable counts as not set.
-func (o option) given(fs *pflag.FlagSet, lookupEnv func(string) (string, bool)) (text, source string) {
-	if f := fs.Lookup(o.name); f != nil && f.Changed {
-		return f.Value.String(), "flag"
+// source is where a value came from.
+type source struct {
+	kind string // "flag", "env", "file" or "default"
+	path string // of the file
+	line int
+}
+
+func (s source) String() string {
+	if s.kind == "file" {
+		return fmt.Sprintf("file %s:%d", s.path, s.line)
 	}
-	if v, ok := lookupEnv(o.env()); ok && v != "" {
-		return v, "env"
+	return s.kind
+}
+
+// sources are the places where values are looked for.
+type sources struct {
+	flags     *pflag.FlagSet
+	lookupEnv func(string) (string, bool)
+	file      document
+}
+
+// of returns what an option was set to, and where. An empty variable counts as
+// not set.
+func (s sources) of(o option) (string, source) {
+	if f := s.flags.Lookup(o.name); f != nil && f.Changed {
+		return f.Value.String(), source{kind: "flag"}
 	}
-	return "", "default"
+	if v, ok := s.lookupEnv(o.env()); ok && v != "" {
+		return v, source{kind: "env"}
+	}
+	if v, ok := s.file.values[o.name]; ok {
+		return v.text, source{kind: "file", path: s.file.path, line: v.line}
+	}
+	return "", source{kind: "default"}
 }
 
 func (o option) defaultOf(c *Config) string {
@@ -132,9 +236,13 @@ func (o option) shown(_ *Config, text string) string {
 	return text
 }
 
-func (o option) label(source string) string {
-	if source == "env" {
+// label is how a person finds the value that is wrong.
+func (o option) label(from source) string {
+	switch from.kind {
+	case "env":
 		return o.env()
+	case "file":
+		return fmt.Sprintf("%s:%d: %s", from.path, from.line, o.name)
 	}
 	return "--" + o.name
 }
@@ -208,11 +316,12 @@ func integer(field func(*Config) *int, low, high int) func(*Config, string) erro
 	}
 }
 
-func decimal(field func(*Config) *float64, low, high float64) func(*Config, string) error {
+// rate is a number a second; nobody does a million.
+func rate(field func(*Config) *float64) func(*Config, string) error {
 	return func(c *Config, s string) error {
 		v, err := strconv.ParseFloat(s, 64)
-		if err != nil || !(v >= low && v <= high) { // written so that NaN is refused too
-			return fmt.Errorf("%q is not a number from %g to %g", s, low, high)
+		if err != nil || !(v >= 0 && v <= 1e6) { // written so that NaN is refused too
+			return fmt.Errorf("%q is not a number from 0 to %g", s, 1e6)
 		}
 		*field(c) = v
 		return nil
@@ -257,6 +366,31 @@ func setOrigins(c *Config, s string) error {
 		c.AllowedOrigins = append(c.AllowedOrigins, o)
 	}
 	return errors.Join(errs...)
+}
+
+func setTransports(c *Config, s string) error {
+	for part := range strings.SplitSeq(s, ",") {
+		carrier := session.Carrier(strings.TrimSpace(part))
+		switch {
+		case carrier == "", slices.Contains(c.Transports, carrier):
+		case !slices.Contains(session.Carriers, carrier):
+			return fmt.Errorf("%q is not one of %s", carrier, carriers(", "))
+		default:
+			c.Transports = append(c.Transports, carrier)
+		}
+	}
+	return nil
+}
+
+// setTLSKey reads the pair only to see that it is one: whoever listens reads it
+// again whenever it is renewed.
+func setTLSKey(c *Config, path string) error {
+	c.TLSKeyFile = path
+	if path == "" || c.TLSCertFile == "" {
+		return nil // whether both are missing is between the options
+	}
+	_, err := certificate.Load(c.TLSCertFile, path)
+	return err
 }
 
 func setSecretFile(c *Config, path string) error {

@@ -2,6 +2,7 @@ package edge
 
 import (
 	"bufio"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
@@ -41,7 +42,7 @@ func (s *socket) attach(c net.Conn) {
 	defer s.mu.Unlock()
 	s.conn = c
 	if s.closed {
-		_ = c.Close() // the server closed it while it was being made
+		cut(c) // the server closed it while it was being made
 	}
 }
 
@@ -50,7 +51,7 @@ func (s *socket) close() {
 	defer s.mu.Unlock()
 	s.closed = true
 	if s.conn != nil {
-		_ = s.conn.Close() // closing twice is harmless
+		cut(s.conn) // twice is harmless
 	}
 }
 
@@ -92,6 +93,16 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	w := &watchedConn{Conn: c, socket: h.socket, early: append([]byte(nil), early...), headerBy: time.Now().Add(h.socket.timing.header)}
 	return w, bufio.NewReadWriter(bufio.NewReaderSize(w, connBuffer), bufio.NewWriterSize(w, connBuffer)), nil
+}
+
+// cut closes a connection without a word. TLS has one to say, and would wait five
+// seconds for a peer that doesn't read, with everyone behind who waits for the
+// same lock.
+func cut(c net.Conn) {
+	if encrypted, ok := c.(*tls.Conn); ok {
+		c = encrypted.NetConn()
+	}
+	_ = c.Close() // nobody is left to tell
 }
 
 // connBuffer is the size of the read and of the write buffer of a websocket.
@@ -165,7 +176,7 @@ func (c *watchedConn) Write(p []byte) (int, error) {
 		c.socket.endedBecause("stalled")
 		// The peer may have got a part of a frame: nothing can follow. Closing wakes
 		// the reader, which otherwise would wait for its own deadline.
-		_ = c.Close()
+		cut(c.Conn)
 	}
 	return n, err
 }

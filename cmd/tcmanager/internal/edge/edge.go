@@ -13,7 +13,7 @@
 //	tcmanager_connections{listener}                 open connections, "grpc" or "http"
 //	tcmanager_connections_refused_total{listener}   refused because there were too many
 //	tcmanager_websockets                            open websockets
-//	tcmanager_websockets_refused_total{reason}      "origin", "method", "stopping"
+//	tcmanager_websockets_refused_total{reason}      "off", "origin", "method", "stopping"
 //	tcmanager_websockets_ended_total{reason}        "closed"; "silent" (nothing read in time), "stalled" (a write
 //	                                          took too long), "late" (no header block in time), "malformed"
 //	                                          (the header block), "flood" (sent too far ahead)
@@ -24,6 +24,11 @@
 // are not read. Requests of web pages are accepted from the origins in the list
 // only. That keeps foreign pages out and is no authorisation: every call is
 // authenticated and authorised behind this door like those from any other.
+//
+// # TLS
+//
+// The listener may speak TLS; net/http then serves HTTP/2 to those who ask for it,
+// and HTTP/1.1 to websockets, for which browsers open connections of their own.
 //
 // # Concurrency
 //
@@ -36,7 +41,10 @@ import (
 	"context"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/netip"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -47,7 +55,7 @@ import (
 	"github.com/tcmanager/tcmanager/service/identity"
 )
 
-// Config is what the edge needs. Every field must be set.
+// Config is what the edge needs. Every field but the flags must be set.
 type Config struct {
 	GRPC     *grpc.Server // with all services registered
 	Log      *slog.Logger
@@ -59,6 +67,8 @@ type Config struct {
 	PublicURL      string   // where people open the page; its origin is always allowed
 	AllowedOrigins []string // others
 	HTTPAddr       string   // where the server listens
+	TLS            bool     // whether it speaks TLS there
+	NoWebsockets   bool     // refuse them: clients then come by other ways
 
 	MaxMessageBytes int
 	AuthTimeout     time.Duration // for a websocket's header block
@@ -125,6 +135,21 @@ func withWriteDeadline(next http.Handler) http.Handler {
 	})
 }
 
+// strictTransport makes browsers refuse plain text to this host for 30 days from
+// the last visit. It holds for every port of the host, so it isn't for ever, and
+// not for this machine's own names, where other servers are tried out.
+const strictTransport = "max-age=2592000"
+
+// isLoopback reports whether a host, perhaps with a port, is this machine by name.
+func isLoopback(host string) bool {
+	name, _, err := net.SplitHostPort(host)
+	if err != nil {
+		name = strings.Trim(host, "[]")
+	}
+	ip, err := netip.ParseAddr(name)
+	return name == "localhost" || strings.HasSuffix(name, ".localhost") || err == nil && ip.IsLoopback()
+}
+
 // withHeaders adds what every answer says to browsers.
 func withHeaders(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -133,6 +158,9 @@ func withHeaders(next http.Handler) http.Handler {
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()")
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		if r.TLS != nil && !isLoopback(r.Host) {
+			h.Set("Strict-Transport-Security", strictTransport)
+		}
 		next.ServeHTTP(w, r)
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/certificate/certtest"
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
 	"github.com/tcmanager/tcmanager/interceptors/flow"
 	"github.com/tcmanager/tcmanager/service/identity"
@@ -70,6 +72,8 @@ type rig struct {
 	addr     string
 	registry *prometheus.Registry
 	client   *http.Client
+	sockets  *http.Client // for websockets, which need HTTP/1.1
+	tls      *tls.Config  // of clients; nil in plain text
 }
 
 // start serves an edge on a port of the loopback interface.
@@ -101,12 +105,22 @@ func start(t *testing.T, subscribe func(grpc.BidiStreamingServer[pb.SubscribeReq
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: e, ReadHeaderTimeout: 5 * time.Second}
+	r := &rig{Edge: e, addr: l.Addr().String(), registry: c.Registry}
+	server := &http.Server{Handler: e, ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)}
+	serve := server.Serve
+	if c.TLS {
+		authority := certtest.NewAuthority(t)
+		pair := authority.Issue(t)
+		serve = func(l net.Listener) error { return server.ServeTLS(l, pair.Cert, pair.Key) }
+		r.tls = authority.TLS()
+	}
+	r.client = &http.Client{Transport: &http.Transport{DisableCompression: true, TLSClientConfig: r.tls, ForceAttemptHTTP2: true}}
+	r.sockets = &http.Client{Transport: &http.Transport{TLSClientConfig: r.tls, TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}}}
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(metrics.Limit(l, "http", 1000)) }()
-	r := &rig{Edge: e, addr: l.Addr().String(), registry: c.Registry, client: &http.Client{Transport: &http.Transport{DisableCompression: true}}}
+	go func() { served <- serve(metrics.Limit(l, "http", 1000)) }()
 	t.Cleanup(func() {
 		r.client.CloseIdleConnections()
+		r.sockets.CloseIdleConnections()
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		s.Stop()
@@ -129,10 +143,18 @@ func page() fs.FS {
 	}
 }
 
+// url is the address of a path, with the scheme for plain text or that for TLS.
+func (r *rig) url(plain, secure, path string) string {
+	if r.tls != nil {
+		return secure + "://" + r.addr + path
+	}
+	return plain + "://" + r.addr + path
+}
+
 // do makes a request and returns the answer, read.
 func (r *rig) do(t *testing.T, method, path string, body []byte, headers ...string) (*http.Response, []byte) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, "http://"+r.addr+path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(t.Context(), method, r.url("http", "https", path), bytes.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,8 +223,8 @@ func (r *rig) dial(t *testing.T, path string, headers http.Header) (*client, *ht
 	if headers == nil {
 		headers = http.Header{"Origin": {origin}}
 	}
-	conn, resp, err := websocket.Dial(t.Context(), "ws://"+r.addr+path, &websocket.DialOptions{
-		HTTPClient: r.client, Subprotocols: []string{"grpc-websockets"}, HTTPHeader: headers,
+	conn, resp, err := websocket.Dial(t.Context(), r.url("ws", "wss", path), &websocket.DialOptions{
+		HTTPClient: r.sockets, Subprotocols: []string{"grpc-websockets"}, HTTPHeader: headers,
 	})
 	if err != nil {
 		return nil, resp, err

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -32,6 +33,7 @@ type gateway struct {
 	web     *grpcweb.WrappedGrpcServer
 	log     *slog.Logger
 	origins []string
+	off     bool // no websockets
 	methods map[string]bool
 	timing  timing
 	metrics *socketMetrics
@@ -44,7 +46,7 @@ type gateway struct {
 
 func newGateway(c Config, m *socketMetrics) *gateway {
 	g := &gateway{
-		log: c.Log, origins: allowedOrigins(c), methods: map[string]bool{}, metrics: m,
+		log: c.Log, origins: allowedOrigins(c), off: c.NoWebsockets, methods: map[string]bool{}, metrics: m,
 		timing: timing{header: c.AuthTimeout, idle: c.IdleTimeout, stall: c.WriteStall},
 		open:   map[*socket]bool{}, idle: make(chan struct{}),
 	}
@@ -87,16 +89,32 @@ type socketKey struct{}
 // allowedOrigins are the public address and the configured ones. A server on
 // this machine alone is reached by several names, which all are itself.
 func allowedOrigins(c Config) []string {
-	origins := append([]string{c.PublicURL}, c.AllowedOrigins...)
+	var origins []string
+	for _, o := range append([]string{c.PublicURL}, c.AllowedOrigins...) {
+		origins = append(origins, asOrigin(o))
+	}
 	host, port, err := net.SplitHostPort(c.HTTPAddr)
 	names := []string{"127.0.0.1", "localhost", "::1"}
 	if err != nil || !slices.Contains(names, host) {
 		return origins
 	}
+	scheme := "http://"
+	if c.TLS {
+		scheme = "https://"
+	}
 	for _, name := range names {
-		origins = append(origins, "http://"+net.JoinHostPort(name, port))
+		origins = append(origins, asOrigin(scheme+net.JoinHostPort(name, port)))
 	}
 	return origins
+}
+
+// asOrigin writes an address as browsers do: without the port that its scheme
+// stands for.
+func asOrigin(address string) string {
+	if rest, ok := strings.CutPrefix(address, "https://"); ok {
+		return "https://" + strings.TrimSuffix(rest, ":443")
+	}
+	return strings.TrimSuffix(address, ":80")
 }
 
 func (g *gateway) allowed(origin string) bool { return slices.Contains(g.origins, origin) }
@@ -128,6 +146,9 @@ const originRefused = "this page's origin is not in the server's list; start the
 
 func (g *gateway) serveSocket(w http.ResponseWriter, r *http.Request) {
 	switch {
+	case g.off:
+		g.refuse(w, r, "off", http.StatusForbidden, "websockets are switched off on this server; use Watch, or start it with --transports that names websocket")
+		return
 	case !g.allowed(r.Header.Get("Origin")):
 		g.refuse(w, r, "origin", http.StatusForbidden, originRefused)
 		return
@@ -141,13 +162,21 @@ func (g *gateway) serveSocket(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer g.leave(s)
-	ctx := context.WithValue(session.WithCarrier(r.Context(), session.Websocket), socketKey{}, s)
+	// net/http cancels the context of a client that is gone before the upgrade is
+	// through. The library would then not read at all, and leave its goroutine behind.
+	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
+	defer cancel()
+	ctx = context.WithValue(session.WithCarrier(ctx, session.Websocket), socketKey{}, s)
 	g.web.ServeHTTP(&hijacker{ResponseWriter: w, socket: s}, r.WithContext(ctx))
 }
 
 func (g *gateway) refuse(w http.ResponseWriter, r *http.Request, reason string, code int, text string) {
 	g.metrics.refused.WithLabelValues(reason).Inc()
-	g.log.InfoContext(r.Context(), "websocket refused", "reason", reason, "peer.address", r.RemoteAddr)
+	level := slog.LevelInfo
+	if reason == "off" {
+		level = slog.LevelDebug // every client tries it, and again from time to time
+	}
+	g.log.Log(r.Context(), level, "websocket refused", "reason", reason, "peer.address", r.RemoteAddr)
 	http.Error(w, text, code)
 }
 

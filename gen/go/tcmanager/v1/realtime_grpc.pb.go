@@ -40,7 +40,8 @@ type RealtimeServiceClient interface {
 	// Watch is the same session for networks that block websockets: the client
 	// says all it has to say when it opens the call, and hears the same frames. It
 	// opens another Watch, with its positions, to change rooms or when this one
-	// has ended, and carries out commands by Execute.
+	// has ended, and carries out commands by Execute. Since it can't ask for signs
+	// of life, a pong comes unasked each heartbeat interval.
 	//
 	// The frames are Subscribe's own, so that one decoder reads both.
 	// buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
@@ -114,7 +115,8 @@ type RealtimeServiceServer interface {
 	// Watch is the same session for networks that block websockets: the client
 	// says all it has to say when it opens the call, and hears the same frames. It
 	// opens another Watch, with its positions, to change rooms or when this one
-	// has ended, and carries out commands by Execute.
+	// has ended, and carries out commands by Execute. Since it can't ask for signs
+	// of life, a pong comes unasked each heartbeat interval.
 	//
 	// The frames are Subscribe's own, so that one decoder reads both.
 	// buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE

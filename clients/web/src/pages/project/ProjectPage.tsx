@@ -1,7 +1,7 @@
 import { Panel } from "../../components/Panel";
 import { Failing, Loading } from "../../components/State";
 import { useDocumentTitle } from "../../components/useDocumentTitle";
-import { useRoom, useSnapshot } from "../../live/client";
+import { useEvents, usePresence, useRoom, useSnapshot } from "../../live/client";
 import { PresenceList } from "../../people/Presence";
 import { Link } from "../../router/Link";
 import { formatRoute } from "../../router/route";
@@ -21,7 +21,9 @@ interface ProjectPageProps {
 /** A project: its runs or its test cases, who is here, and what happened lately. */
 export function ProjectPage({ project: key, tab }: ProjectPageProps) {
   const store = useRoom(`project:${key}`, (client) => client.openProject(key));
-  const { state, error, project, runs, presence, recent } = useSnapshot(store);
+  const { state, error, project, runs } = useSnapshot(store);
+  const presence = usePresence(store);
+  const recent = useEvents(store);
   const me = useMe();
   const name = project?.name || key;
   useDocumentTitle(tab === "runs" ? name : `Test cases · ${name}`);

@@ -69,7 +69,7 @@ func (p *Publisher) Run(ctx context.Context) error {
 	var retry retries
 	for {
 		begun := time.Now()
-		err := p.session(ctx)
+		err := p.upload(ctx)
 		if err == nil {
 			return nil
 		}
@@ -93,12 +93,12 @@ func (p *Publisher) noteTrouble(err error) {
 		return
 	}
 	p.mu.Lock()
-	p.report.Err = plain{err}
+	p.report.Err = said(err)
 	first := !p.warned
 	p.warned = true
 	p.mu.Unlock()
 	if first {
-		p.warn(fmt.Errorf("results are kept and will be sent when %s answers: %w", p.client.Addr(), plain{err}))
+		p.warn(fmt.Errorf("results are kept and will be sent when %s answers: %w", p.client.Addr(), said(err)))
 	}
 }
 
@@ -137,8 +137,8 @@ func wait(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// session is one connection.
-type session struct {
+// upload is one connection.
+type upload struct {
 	p        *Publisher
 	stream   grpc.BidiStreamingClient[tcmv1.PublishResultsRequest, tcmv1.PublishResultsResponse]
 	cancel   context.CancelCauseFunc
@@ -152,9 +152,9 @@ type session struct {
 	finished  bool // the finish was sent
 }
 
-// session opens a stream, uploads over it, and returns why it ended: nil when
+// upload opens a stream, uploads over it, and returns why it ended: nil when
 // the shard is finished.
-func (p *Publisher) session(ctx context.Context) error {
+func (p *Publisher) upload(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	// Fail now rather than inside the stream, where a source's error would be
@@ -168,7 +168,7 @@ func (p *Publisher) session(ctx context.Context) error {
 	if err != nil {
 		return p.refused(used, err)
 	}
-	s := &session{
+	s := &upload{
 		p: p, stream: stream, cancel: cancel,
 		welcome:  make(chan *tcmv1.PublishWelcome, 1),
 		away:     make(chan goingAwayError, 1),
@@ -185,7 +185,7 @@ func (p *Publisher) session(ctx context.Context) error {
 }
 
 // end ends the stream and waits for the receiver. It returns the reason.
-func (s *session) end(ctx context.Context, err error) error {
+func (s *upload) end(ctx context.Context, err error) error {
 	if err == nil {
 		// All is committed, so how the stream ends is no matter; but an orderly
 		// end is no trouble in the server's log.
@@ -220,7 +220,7 @@ func (p *Publisher) refused(used Token, err error) error {
 var errReceiverEnded = errors.New("the receiver ended")
 
 // send is the sending half: hello, batches, heartbeats, finish.
-func (s *session) send(ctx context.Context) error {
+func (s *upload) send(ctx context.Context) error {
 	if err := s.greet(ctx); err != nil {
 		return err
 	}
@@ -254,7 +254,7 @@ func (s *session) send(ctx context.Context) error {
 }
 
 // greet sends the hello and waits for the welcome.
-func (s *session) greet(ctx context.Context) error {
+func (s *upload) greet(ctx context.Context) error {
 	c := &s.p.config
 	hello := &tcmv1.PublishHello{Project: c.Project, RunKey: c.RunKey, Shard: c.Shard, Info: c.Info, ExpectedShards: c.ExpectedShards}
 	if err := s.sendFrame(&tcmv1.PublishResultsRequest{Frame: &tcmv1.PublishResultsRequest_Hello{Hello: hello}}); err != nil {
@@ -285,7 +285,7 @@ func (s *session) greet(ctx context.Context) error {
 
 // alreadyFinished judges a welcome to a shard that was finished before: fine if
 // this Publisher's own finish was committed and only its ack got lost.
-func (s *session) alreadyFinished() error {
+func (s *upload) alreadyFinished() error {
 	p := s.p
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -305,7 +305,7 @@ var errShardDone = errors.New("the shard is finished")
 
 // sendReady sends all that is due. It reports whether anything was sent, and
 // whether the shard is finished.
-func (s *session) sendReady(flush *time.Timer) (sent, done bool, err error) {
+func (s *upload) sendReady(flush *time.Timer) (sent, done bool, err error) {
 	for {
 		next := s.p.nextSegment()
 		if next.done {
@@ -374,7 +374,7 @@ func (p *Publisher) nextSegment() upcoming {
 // sendSegment sends a segment, in as many requests as the server's limit asks
 // for. An item that alone is above the limit is sent empty, so that the server
 // rejects it and goes on.
-func (s *session) sendSegment(seg *segment, base uint64) error {
+func (s *upload) sendSegment(seg *segment, base uint64) error {
 	defer s.p.unpin()
 	items, err := s.p.bytesOf(seg)
 	if err != nil {
@@ -419,11 +419,11 @@ func (p *Publisher) unpin() {
 }
 
 // sendFrame sends one request.
-func (s *session) sendFrame(req *tcmv1.PublishResultsRequest) error { return s.sendMessage(req) }
+func (s *upload) sendFrame(req *tcmv1.PublishResultsRequest) error { return s.sendMessage(req) }
 
 // sendMessage sends one request, encoded or not. It waits while the server's
 // window is full; the watchdog ends that.
-func (s *session) sendMessage(m any) error {
+func (s *upload) sendMessage(m any) error {
 	if err := s.stream.SendMsg(m); err != nil {
 		return errReceiverEnded // it gets the status
 	}
@@ -432,7 +432,7 @@ func (s *session) sendMessage(m any) error {
 
 // receive is the receiving half. It never waits for the sender, since a server
 // that can't send its acks stops reading.
-func (s *session) receive() error {
+func (s *upload) receive() error {
 	for {
 		resp, err := s.stream.Recv()
 		if err != nil {
@@ -461,7 +461,7 @@ func (s *session) receive() error {
 }
 
 // checkAcks ends a connection on which sent items stay unacknowledged.
-func (s *session) checkAcks() {
+func (s *upload) checkAcks() {
 	s.p.mu.Lock()
 	waiting := s.p.queue.next > 0 || s.p.finish != nil && !s.p.report.Finished
 	s.p.mu.Unlock()
