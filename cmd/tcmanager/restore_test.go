@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"os"
 	"os/exec"
@@ -17,8 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
-
 	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/carrier"
 	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/config"
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
@@ -27,19 +24,6 @@ import (
 	"github.com/tcmanager/tcmanager/service/store"
 	"github.com/tcmanager/tcmanager/service/store/sqlite"
 )
-
-// reportSome reports n results to a run, one call each.
-func (w *town) reportSome(run string, n int) {
-	w.t.Helper()
-	rng := rand.New(rand.NewPCG(uint64(n), 7))
-	for i := range n {
-		_, err := pb.NewExecutionServiceClient(w.conn).ReportResult(w.as(w.t.Context(), boss),
-			&pb.ReportResultRequest{RunId: run, Update: result(rng, i)}, grpc.WaitForReady(true))
-		if err != nil {
-			w.t.Fatal(err)
-		}
-	}
-}
 
 // TestARestoreIsNoticedByEachClientThatHasSeenMore: a server is backed up while it
 // runs, goes on, is stopped and restored. Clients that left before the backup go on
@@ -62,21 +46,21 @@ func TestARestoreIsNoticedByEachClientThatHasSeenMore(t *testing.T) {
 			}
 		}
 	}
-	w.reportSome(shorter, 5)
-	w.reportSome(longer, 5)
-	w.settle(15*time.Second, early...)
+	w.results(shorter, 5)
+	w.results(longer, 5)
+	w.settle(w.heads(), w.settleTime(), early...)
 	for _, c := range early {
 		c.Cut()
 	}
-	w.reportSome(shorter, 3) // which the early ones have missed and the backup has
-	w.reportSome(longer, 3)
+	w.results(shorter, 3) // which the early ones have missed and the backup has
+	w.results(longer, 3)
 	to := filepath.Join(t.TempDir(), "mine.backup")
 	if _, err := backup.Take(t.Context(), dataFile(w.cfg), to, backup.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	w.reportSome(shorter, 4)
-	w.reportSome(longer, 4)
-	w.settle(15*time.Second, late...)
+	w.results(shorter, 4)
+	w.results(longer, 4)
+	w.settle(w.heads(), w.settleTime(), late...)
 	w.log(true)
 
 	if _, _, err := dataFile(w.cfg).Restore(t.Context(), to, nil); err == nil || !strings.Contains(err.Error(), "in use by a server") {
@@ -87,11 +71,11 @@ func TestARestoreIsNoticedByEachClientThatHasSeenMore(t *testing.T) {
 		t.Fatal(aside, err)
 	}
 	w.start()
-	w.reportSome(longer, 12)
-	w.settle(15*time.Second, all...)
-	w.reportSome(shorter, 2)
-	w.reportSome(longer, 2)
-	w.settle(15*time.Second, all...)
+	w.results(longer, 12)
+	w.settle(w.heads(), w.settleTime(), all...)
+	w.results(shorter, 2)
+	w.results(longer, 2)
+	w.settle(w.heads(), w.settleTime(), all...)
 	for _, c := range all {
 		c.Cut()
 	}
