@@ -237,7 +237,7 @@ func TestCommitThatNobodyKnowsOfIsUncertainAndFoundOutLater(t *testing.T) {
 				t.Fatal(err)
 			}
 			err := f.update("b", func() { f.p.set(test.harm) })
-			if !errors.Is(err, store.ErrUncertain) {
+			if !errors.Is(err, store.ErrUncertain) || errors.Is(err, store.ErrUnavailable) {
 				t.Fatalf("got %v, want that it is uncertain", err)
 			}
 			if err := f.update("c"); !errors.Is(err, store.ErrUnavailable) {

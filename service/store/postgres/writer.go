@@ -354,7 +354,7 @@ func (w *writer) conclude(g *group) {
 		// transaction has ended, so whoever has the lock again reads the truth.
 		committed, err := w.reconnect(err)
 		if err != nil {
-			w.fail(g, fmt.Errorf("%w: %w", store.ErrUncertain, err))
+			w.fail(g, fmt.Errorf("%w (%s)", store.ErrUncertain, err.Error())) // it isn't ErrUnavailable: that says that nothing was done
 			w.doubt = g
 			return
 		}
