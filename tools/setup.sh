@@ -20,4 +20,11 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 export DEBIAN_FRONTEND=noninteractive
 "${as_root[@]}" apt-get update -qq
+# The package of PostgreSQL would make a cluster and start it, which nobody here needs.
+no_cluster=/etc/postgresql-common/createcluster.d/tcmanager.conf
+if [[ " ${missing[*]} " == *" postgresql-15 "* ]]; then
+  trap '"${as_root[@]}" rm -f "$no_cluster"' EXIT
+  "${as_root[@]}" mkdir -p "${no_cluster%/*}"
+  echo "create_main_cluster = false" | "${as_root[@]}" tee "$no_cluster" >/dev/null
+fi
 "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
