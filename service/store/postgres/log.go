@@ -105,7 +105,9 @@ func (w *writer) flushLog() {
 	w.rooms.Written()
 	if len(made.num) > 0 {
 		w.session.note(`INSERT INTO rooms (num, name, newest_offset, newest_epoch, trim_epoch, cut_offset, cut_at)
-			SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])`,
+			SELECT num, name, newest, epoch, trim_epoch, cut, cut_at
+			FROM unnest($1::bigint[], $2::bytea[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
+				AS u (num, name, newest, epoch, trim_epoch, cut, cut_at)`,
 			made.num, made.name, made.newest, made.newestEpoch, made.trimEpoch, made.cut, made.cutAt)
 	}
 	if len(changed.num) > 0 {

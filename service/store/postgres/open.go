@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -89,7 +90,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	pin(config.ConnConfig)
 	config.ConnConfig.Tracer = o.tracer
 	w := newWriter(s, o, config.ConnConfig.Copy(), epoch)
-	defer func() {
+	defer func() { //nolint:contextcheck // ctx may be what ended
 		if err != nil {
 			w.session.drop()
 		}
@@ -128,12 +129,10 @@ func writerName(epoch uint64) string { return fmt.Sprintf("tcmanager writer %016
 // A plan is kept, so one that was made while a table was small would read all of
 // it once it is large: other ways are switched off.
 func pin(c *pgx.ConnConfig) {
-	for name, value := range map[string]string{
+	maps.Copy(c.RuntimeParams, map[string]string{
 		"enable_seqscan": "off", "enable_bitmapscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "enable_sort": "off", "jit": "off",
 		"lock_timeout": lockTimeout, "statement_timeout": "0", "idle_in_transaction_session_timeout": "0",
-	} {
-		c.RuntimeParams[name] = value
-	}
+	})
 	c.ConnectTimeout = attemptTimeout
 	// A client that goes away lets its statement, which takes milliseconds, end. To
 	// cut it would cost the connection.

@@ -297,3 +297,28 @@ func TestUnsafeSettingsOfTheServerAreWarnedOf(t *testing.T) {
 		return strings.Contains(log.String(), "full_page_writes")
 	})
 }
+
+func TestViewsUseTheirConnectionsAgain(t *testing.T) {
+	s := open(t, Options{DSN: database(t)})
+	defer func() { _ = s.Close() }()
+	used := map[int]bool{}
+	for i := range 50 {
+		ctx, cancel := context.WithCancel(t.Context())
+		err := s.View(ctx, func(r store.Reader) error {
+			var pid int
+			err := r.(*reader).row("SELECT pg_backend_pid()", nil, &pid)
+			used[pid] = true
+			if i%2 == 0 {
+				cancel() // who asked has gone
+			}
+			return err
+		})
+		cancel()
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if len(used) != 1 {
+		t.Errorf("50 views, one after the other, used %d connections", len(used))
+	}
+}
