@@ -28,6 +28,7 @@ import (
 // Config is what is in force.
 type Config struct {
 	ConfigFile  string // empty for none
+	Store       string // the address of a PostgreSQL database; empty for a file in DataDir
 	DataDir     string
 	Dev         bool
 	Reflection  bool
