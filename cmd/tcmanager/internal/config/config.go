@@ -257,3 +257,15 @@ func origin(s string) (string, error) {
 	}
 	return u.Scheme + "://" + strings.ToLower(u.Host), nil
 }
+
+// StoreName says where the data is, for people, without a password.
+func (c Config) StoreName() string {
+	if c.Store == "" {
+		return c.DataDir
+	}
+	u, err := url.Parse(c.Store)
+	if err != nil {
+		return "PostgreSQL"
+	}
+	return fmt.Sprintf("PostgreSQL, %s at %s", strings.TrimPrefix(u.Path, "/"), u.Host)
+}

@@ -301,3 +301,15 @@ func TestWhereDataGoes(t *testing.T) {
 		}
 	}
 }
+
+func TestTheNameOfAStoreHoldsNoPassword(t *testing.T) {
+	for address, want := range map[string]string{
+		"":                                       "/d",
+		"postgres://tcm:hunter2@db.local:5/team": "PostgreSQL, team at db.local:5",
+		"postgres://tcm:hunter2@db:x/team":       "PostgreSQL",
+	} {
+		if got := (Config{DataDir: "/d", Store: address}).StoreName(); got != want {
+			t.Errorf("%s is called %q, want %q", address, got, want)
+		}
+	}
+}
