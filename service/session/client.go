@@ -220,6 +220,7 @@ func (s *Session) send(ctx context.Context) error {
 	expiry := newExpiry(s.who().ExpiresAt)
 	defer func() { expiry.stop() }()
 	for {
+		asked := s.hasAsked()
 		more, err := s.sendNext(ctx, stall)
 		if err != nil {
 			return err
@@ -227,7 +228,7 @@ func (s *Session) send(ctx context.Context) error {
 		next := s.out.wake
 		if more {
 			next = always
-		} else if s.isPolled(ctx) {
+		} else if asked && s.isPolled(ctx) {
 			return errExpected
 		}
 		select {
@@ -299,9 +300,15 @@ func (s *Session) sendFrame(frame []byte, stall *time.Timer) error {
 	return s.stream.Send(frame)
 }
 
-// isPolled reports whether the client was told all that it polled for.
+// hasAsked reports whether every frame of a Watch was handled, and its answer
+// queued. It has to be looked at before what waits: the last answer, queued in
+// between, would be taken for sent.
+func (s *Session) hasAsked() bool { return s.watch != nil && s.watch.hasAsked() }
+
+// isPolled reports whether the client was told all that it polled for, when
+// nothing waits that was queued before it had asked for everything.
 func (s *Session) isPolled(ctx context.Context) bool {
-	if s.watch == nil || !s.watch.polls(s.sent > s.told.Load()) {
+	if !s.watch.polls(s.sent > s.told.Load()) {
 		return false
 	}
 	select {

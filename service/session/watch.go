@@ -45,6 +45,7 @@ type watchStream struct {
 func (w *watchStream) Recv() (*pb.SubscribeRequest, error) {
 	if len(w.frames) > 0 {
 		req := w.frames[0]
+		w.frames[0] = nil // a Watch stays for a minute; what it said need not
 		w.frames = w.frames[1:]
 		return req, nil
 	}
@@ -65,14 +66,19 @@ func (w *watchStream) idle() bool {
 	return false
 }
 
-// polls reports whether the Watch ends once all was told. News is whether there
-// was more to tell than that the client is up to date.
-func (w *watchStream) polls(news bool) bool {
+// hasAsked reports whether every frame was handled.
+func (w *watchStream) hasAsked() bool {
 	select {
 	case <-w.asked:
+		return true
 	default:
 		return false
 	}
+}
+
+// polls reports whether the Watch ends once all was told. News is whether there
+// was more to tell than that the client is up to date.
+func (w *watchStream) polls(news bool) bool {
 	return w.mode == pb.WatchMode_WATCH_MODE_POLL || w.mode == pb.WatchMode_WATCH_MODE_LONG_POLL && news
 }
 
