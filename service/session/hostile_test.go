@@ -415,3 +415,45 @@ func TestARunThatOneJoinedByOneselfStaysWhenItEnds(t *testing.T) {
 		}
 	})
 }
+
+func TestNoStateIsToldAfterARightIsLost(t *testing.T) {
+	left := &pb.SubscribeRequest{Id: 7, Frame: &pb.SubscribeRequest_Leave{Leave: &pb.LeaveRoom{Room: room}}}
+	for name, then := range map[string][]*pb.SubscribeRequest{
+		"of a room that the client is in": nil,
+		"of a room that it left":          {left},
+		"of a room that it joined again":  {joining(&pb.JoinRoom{Room: room})},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onStage(t, session.Config{}, func(t *testing.T, st *stage) {
+				c := st.connect(scene.Tester)
+				c.hello("")
+				c.ping() // the pong is on its way, and the client reads nothing
+				synctest.Wait()
+				c.ask(&pb.JoinRoom{Room: room})
+				for _, req := range then {
+					c.in <- req
+				}
+				synctest.Wait()
+				st.Update(func(tx store.Tx) error { return tx.DeleteMember(scene.ProjectID, scene.Tester) })
+				st.server.Recheck(scene.Tester)
+				synctest.Wait()
+				answers := map[uint64]string{}
+				for frame := range c.waiting() {
+					if frame.GetJoined() != nil {
+						t.Errorf("the client was told %v", frame)
+					}
+					if frame.ReplyTo > 0 {
+						answers[frame.ReplyTo] = frame.GetError().GetReason()
+					}
+				}
+				if got := answers[2]; got != "ACCESS_DENIED" {
+					t.Errorf("the join was answered with %q", got)
+				}
+				if _, answered := answers[7]; len(then) > 0 && then[0] == left && !answered {
+					t.Error("the leave was not answered")
+				}
+			})
+		})
+	}
+}
+

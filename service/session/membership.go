@@ -353,7 +353,13 @@ const recheckAgain = time.Second
 // and out of the fields in which the user may no longer write.
 func (s *Session) recheck(ctx context.Context) {
 	unsure := false
-	for room, m := range s.in(func(*membership) bool { return true }) {
+	in, answered := s.in(func(*membership) bool { return true }), s.out.answered()
+	for room := range answered { // one that was left, and whose state waits still
+		if _, is := in[room]; !is {
+			in[room] = nil
+		}
+	}
+	for room, m := range in {
 		var signal error
 		err := s.srv.deps.Store.View(ctx, func(r store.Reader) error {
 			source := s.srv.deps.Rooms[room.Kind()]
@@ -363,7 +369,7 @@ func (s *Session) recheck(ctx context.Context) {
 		})
 		switch {
 		case fault.Of(err) != nil:
-			s.evict(room, m, err)
+			s.evict(room, m, err, answered[room]...)
 		case err != nil:
 			unsure = true // the store can't say now
 		case fault.Of(signal) != nil:
@@ -375,8 +381,15 @@ func (s *Session) recheck(ctx context.Context) {
 	}
 }
 
-// evict puts the session out of a room and tells it why.
-func (s *Session) evict(room event.Room, m *membership, why error) {
+// evict puts the session out of a room, if it is in it, and tells it why. What
+// waits of the room is not told, nor the state of places in it where the session
+// was before.
+func (s *Session) evict(room event.Room, m *membership, why error, before ...*place) {
+	if m == nil {
+		s.out.forget(before, fault.Proto(why))
+		return
+	}
+	defer s.out.forget(append(before, m.place), fault.Proto(why)) // begin queues it until the place is left
 	evicted := &pb.Evicted{Room: string(room), Error: fault.Proto(why)}
 	if s.leave(room, m, &pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Evicted{Evicted: evicted}}) {
 		s.srv.cfg.Logger.Info("session evicted", "room", room, "session", s.id, "user", s.userID())

@@ -33,7 +33,7 @@ type outbox struct {
 
 	mu        sync.Mutex // guards the rest, and every place in rooms
 	rooms     map[event.Room]*place
-	control   [][]byte // encoded
+	control   []control
 	replies   int      // bytes of control
 	broken    error    // a control frame is missing: the session must end
 	durable   []entry
@@ -49,6 +49,13 @@ type latestKey struct {
 	key  string
 }
 
+// control is a control frame that waits.
+type control struct {
+	encoded []byte
+	of      *place // whose state the frame tells, if it does: a right is needed to hear that
+	to      uint64 // the request that it answers, if so; 0 for none
+}
+
 // entry is a piece of a room's log that waits, or a bookmark behind it. Its bytes
 // are shared with all who hear it.
 type entry struct {
@@ -60,6 +67,7 @@ type entry struct {
 // place is where a session is in a room. Events up to queued are sent or wait in
 // the queue; behind says that newer ones wait in the log.
 type place struct {
+	room    event.Room
 	queued  event.Position
 	newest  uint64 // the newest offset heard of
 	behind  bool
@@ -88,7 +96,7 @@ func (o *outbox) signal() {
 func (o *outbox) post(frame *pb.SubscribeResponse) {
 	b, err := encode(frame)
 	o.mu.Lock()
-	o.postLocked(b, err)
+	o.postLocked(control{encoded: b}, err)
 	o.mu.Unlock()
 	o.signal()
 }
@@ -101,17 +109,57 @@ func encode(frame *pb.SubscribeResponse) ([]byte, error) {
 	return b, nil
 }
 
-func (o *outbox) postLocked(b []byte, err error) {
+func (o *outbox) postLocked(c control, err error) {
 	switch {
 	case o.broken != nil:
 	case err != nil:
 		o.broken = err
-	case len(o.control) >= maxControl, len(o.control) > 0 && o.replies+len(b) > controlBytes:
+	case len(o.control) >= maxControl, len(o.control) > 0 && o.replies+len(c.encoded) > controlBytes:
 		o.broken = errTooSlow
 	default:
-		o.control = append(o.control, b)
-		o.replies += len(b)
+		o.control = append(o.control, c)
+		o.replies += len(c.encoded)
 	}
+}
+
+// answered returns the places whose state waits to be told, also those that the
+// session has left since.
+func (o *outbox) answered() map[event.Room][]*place {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	waits := map[event.Room][]*place{}
+	for _, c := range o.control {
+		if c.of != nil && !slices.Contains(waits[c.of.room], c.of) {
+			waits[c.of.room] = append(waits[c.of.room], c.of)
+		}
+	}
+	return waits
+}
+
+// forget drops the state of places that waits to be told. A request that it was
+// the answer to is answered with an error instead.
+func (o *outbox) forget(places []*place, why *pb.Error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	kept := o.control[:0]
+	for _, c := range o.control {
+		if c.of == nil || !slices.Contains(places, c.of) {
+			kept = append(kept, c)
+			continue
+		}
+		o.replies -= len(c.encoded)
+		if c.to == 0 {
+			continue
+		}
+		refused, err := encode(&pb.SubscribeResponse{ReplyTo: c.to, Frame: &pb.SubscribeResponse_Error{Error: why}})
+		if err != nil {
+			o.broken = err
+		}
+		o.replies += len(refused)
+		kept = append(kept, control{encoded: refused})
+	}
+	clear(o.control[len(kept):])
+	o.control = kept
 }
 
 // enter makes a place in a room that waits for the log: until the session has
@@ -119,7 +167,7 @@ func (o *outbox) postLocked(b []byte, err error) {
 func (o *outbox) enter(room event.Room) *place {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	p := &place{behind: true, joining: true}
+	p := &place{room: room, behind: true, joining: true}
 	o.rooms[room] = p
 	return p
 }
@@ -139,7 +187,7 @@ func (o *outbox) begin(room event.Room, p *place, from event.Position, newest ui
 		return false
 	}
 	for i := range frames {
-		o.postLocked(encoded[i], errs[i])
+		o.postLocked(control{encoded: encoded[i], of: p, to: frames[i].ReplyTo}, errs[i])
 	}
 	p.queued = from
 	p.newest = max(p.newest, newest)
@@ -302,8 +350,8 @@ func (o *outbox) take() ([]byte, error) {
 		return nil, o.broken
 	}
 	if len(o.control) > 0 {
-		frame := o.control[0]
-		o.control[0] = nil
+		frame := o.control[0].encoded
+		o.control[0] = control{}
 		o.control = o.control[1:]
 		o.replies -= len(frame)
 		return frame, nil
