@@ -456,4 +456,3 @@ func TestNoStateIsToldAfterARightIsLost(t *testing.T) {
 		})
 	}
 }
-
