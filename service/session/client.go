@@ -114,6 +114,11 @@ func (s *Session) receive(ctx context.Context, hello chan<- error) {
 			s.end(streamEnd(err))
 			return
 		}
+		// The sender, which ends a session with its token, may be stuck in a Send.
+		if s.isExpired() {
+			s.end(errExpired)
+			return
+		}
 		s.heardAt.Store(time.Now().UnixNano())
 		s.setHandling(true)
 		s.handle(ctx, req)
@@ -268,7 +273,7 @@ func (s *Session) sendNext(ctx context.Context, stall *time.Timer) (more bool, e
 		s.recheck(ctx)
 	default:
 	}
-	if !time.Now().Before(s.who().ExpiresAt) { // the timer may be late
+	if s.isExpired() { // the timer may be late
 		return false, errExpired
 	}
 	frame, err := s.out.take()
@@ -352,6 +357,8 @@ func (s *Session) isClosed() bool {
 	defer s.mu.Unlock()
 	return s.closed
 }
+
+func (s *Session) isExpired() bool { return !time.Now().Before(s.who().ExpiresAt) }
 
 // expiry tells when a token is about to end and when it did.
 type expiry struct{ warn, end *time.Timer }

@@ -456,3 +456,24 @@ func TestNoStateIsToldAfterARightIsLost(t *testing.T) {
 		})
 	}
 }
+
+func TestNothingIsCarriedOutWithATokenThatEnded(t *testing.T) {
+	onStage(t, session.Config{HeartbeatInterval: 20 * time.Minute, HeartbeatTimeout: 90 * time.Minute}, func(t *testing.T, st *stage) {
+		c := st.connect(scene.Tester)
+		c.hello("")
+		c.ping() // the pong is on its way, and the client reads nothing
+		time.Sleep(time.Hour + time.Second)
+		c.command("late", &pb.StartRunRequest{Project: scene.Key})
+		synctest.Wait()
+		st.View(func(r store.Reader) error {
+			runs, err := r.Runs(scene.ProjectID, 0, 1)
+			if len(runs) > 0 {
+				t.Errorf("a second after the end of the token was started: %v", runs)
+			}
+			return err
+		})
+		if err := <-c.done; !fault.IsReason(err, "TOKEN_EXPIRED") {
+			t.Errorf("the session ended with %v", err)
+		}
+	})
+}
