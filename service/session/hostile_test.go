@@ -477,3 +477,27 @@ func TestNothingIsCarriedOutWithATokenThatEnded(t *testing.T) {
 		}
 	})
 }
+
+func TestARunThatOneLeftByOneselfStillComesWithItsProject(t *testing.T) {
+	onStage(t, session.Config{}, func(t *testing.T, st *stage) {
+		resp, err := st.runs.StartRun(st.As(scene.Tester), &pb.StartRunRequest{Project: scene.Key})
+		if err != nil {
+			t.Fatal(err)
+		}
+		runRoom := string(event.RunRoom(resp.Run.Id))
+		c := st.connect(scene.Viewer)
+		c.hello("")
+		c.join(&pb.JoinRoom{Room: runRoom})
+		c.join(&pb.JoinRoom{Room: room, Detail: pb.Detail_DETAIL_ALL})
+		c.quiet()
+		c.in <- &pb.SubscribeRequest{Id: 7, Frame: &pb.SubscribeRequest_Leave{Leave: &pb.LeaveRoom{Room: runRoom}}}
+		left, back := false, false
+		for frame := range c.waiting() {
+			left = left || frame.GetLeft().GetRoom() == runRoom
+			back = back || left && frame.GetJoined().GetRoom() == runRoom
+		}
+		if !left || !back {
+			t.Errorf("left: %v, and came along again: %v", left, back)
+		}
+	})
+}

@@ -266,7 +266,9 @@ func (s *Session) leave(room event.Room, only *membership, tell *pb.SubscribeRes
 		return false
 	}
 	s.srv.deps.Presence.Leave(room, s.caller.User.Id, s.id)
-	if m.follow {
+	// A run that the client was in by itself comes along again if its project is
+	// followed.
+	if m.follow || !m.followed && room.Kind() == event.KindRun {
 		poke(s.runs)
 	}
 	return true
