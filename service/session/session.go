@@ -267,7 +267,7 @@ func (srv *Server) remove(s *Session, rooms map[event.Room]*membership, expected
 		case newest != nil && newest != s:
 			newest.loseUnlessIn(room)
 		case expected:
-			srv.deps.Presence.Rest(room, key.userID, key.id)
+			srv.deps.Presence.Rest(room, key.userID, key.id, s.watch.patience())
 		default:
 			srv.deps.Presence.Lose(room, key.userID, key.id)
 		}

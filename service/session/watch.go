@@ -82,6 +82,19 @@ func (w *watchStream) polls(news bool) bool {
 	return w.mode == pb.WatchMode_WATCH_MODE_POLL || w.mode == pb.WatchMode_WATCH_MODE_LONG_POLL && news
 }
 
+// pollPatience is how long a client that polls is waited for before it counts as
+// gone: ours ask again after 2 s, and a tab that nobody looks at after 15 s.
+const pollPatience = 20 * time.Second
+
+// patience is how long the client is waited for when the Watch has ended; 0 if it
+// comes back at once.
+func (w *watchStream) patience() time.Duration {
+	if w.mode == pb.WatchMode_WATCH_MODE_POLL {
+		return pollPatience
+	}
+	return 0
+}
+
 // lease is how long a session is kept that nothing is heard of.
 func (s *Session) lease() time.Duration {
 	if s.watch != nil && s.watch.mode == pb.WatchMode_WATCH_MODE_LONG_POLL {

@@ -149,13 +149,40 @@ func TestAWatchEndsAfterTheHeartbeatTimeoutAndNobodySeesItGo(t *testing.T) {
 
 func TestAWatchWhoseClientDoesNotComeBackIsGoneAfterTheGraceTime(t *testing.T) {
 	onStage(t, session.Config{}, func(t *testing.T, st *stage) {
-		st.watch(scene.Tester, poll, hello(""), joining(&pb.JoinRoom{Room: room})).endsWell()
+		st.watch(scene.Tester, longPoll, hello(""), joining(&pb.JoinRoom{Room: room})).endsWell()
 		if got := st.present(); got != "tester ONLINE" {
 			t.Errorf("between two polls the room shows %q", got)
 		}
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
 		if got := st.present(); got != "" {
+			t.Errorf("the room still shows %q", got)
+		}
+	})
+}
+
+func TestATabThatAsksSeldomDoesNotComeAndGo(t *testing.T) {
+	onStage(t, session.Config{HeartbeatTimeout: time.Hour}, func(t *testing.T, st *stage) {
+		other := st.connect(scene.Manager)
+		other.hello("")
+		other.join(&pb.JoinRoom{Room: room})
+		ask := func(id string) string {
+			frames := st.watch(scene.Tester, poll, hello(id), joining(&pb.JoinRoom{Room: room})).endsWell()
+			return frames[0].GetWelcome().GetSessionId()
+		}
+		id := ask("")
+		for range other.waiting() { // the tester came
+		}
+		for range 4 {
+			time.Sleep(15 * time.Second) // a tab that nobody looks at
+			for frame := range other.waiting() {
+				t.Errorf("the others were told %v", frame)
+			}
+			ask(id)
+		}
+		time.Sleep(25 * time.Second)
+		synctest.Wait()
+		if got := st.present(); got != "manager ONLINE" {
 			t.Errorf("the room still shows %q", got)
 		}
 	})
