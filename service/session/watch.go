@@ -1,6 +1,7 @@
 package session
 
 import (
+	"errors"
 	"sync"
 	"time"
 
@@ -80,6 +81,13 @@ func (w *watchStream) hasAsked() bool {
 // was more to tell than that the client is up to date.
 func (w *watchStream) polls(news bool) bool {
 	return w.mode == pb.WatchMode_WATCH_MODE_POLL || w.mode == pb.WatchMode_WATCH_MODE_LONG_POLL && news
+}
+
+// isExpectedBack reports whether a session that ended for a reason has another
+// stream by design. A client that watches gives its Watch up to open one with other
+// rooms, which looks as if its connection had broken.
+func (s *Session) isExpectedBack(why error) bool {
+	return errors.Is(why, errExpected) || s.watch != nil && fault.Of(why) == nil
 }
 
 // pollPatience is how long a client that polls is waited for before it counts as
