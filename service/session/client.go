@@ -188,6 +188,12 @@ func (s *Session) fail(to uint64, err error) {
 		err = errDraining
 	case fault.Of(err) == nil:
 		s.srv.cfg.Logger.Error("a request of a session failed", "session", s.id, "user", s.userID(), "error", err)
+	case fault.Of(err).Kind == fault.Unauthenticated:
+		why := "invalid"
+		if bad := (*identity.TokenError)(nil); errors.As(err, &bad) {
+			why = bad.Reason
+		}
+		s.srv.cfg.Logger.Info("session token refused", "reason", why, "session", s.id, "user", s.userID())
 	case fault.Of(err).Kind == fault.Denied:
 		s.srv.cfg.Logger.Info("session denied", "session", s.id, "user", s.userID())
 	}

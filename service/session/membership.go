@@ -24,6 +24,7 @@ const (
 // tell by it whether they mean the same.
 type membership struct {
 	place       *place
+	asked       string // how the client named the room; empty if it came along
 	unsubscribe func()
 	follow      bool // of a project: every running run's room comes along
 	followed    bool // of a run: the session is here because it follows the project
@@ -52,7 +53,7 @@ func (s *Session) join(ctx context.Context, to uint64, req *pb.JoinRoom) error {
 	}); err != nil {
 		return err
 	}
-	m := &membership{follow: req.Detail == pb.Detail_DETAIL_ALL && room.Kind() == event.KindProject}
+	m := &membership{asked: req.Room, follow: req.Detail == pb.Detail_DETAIL_ALL && room.Kind() == event.KindProject}
 	if err := s.enter(room, m); err != nil {
 		return err
 	}
@@ -276,6 +277,21 @@ func (s *Session) leave(room event.Room, only *membership, tell *pb.SubscribeRes
 
 func leftFrame(room string) *pb.SubscribeResponse {
 	return &pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Left{Left: &pb.Left{Room: room}}}
+}
+
+// called returns the room that a client means by a name: a project may be left by
+// its key too, as it may be joined.
+func (s *Session) called(name string) event.Room {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.rooms[event.Room(name)] == nil {
+		for room, m := range s.rooms {
+			if m.asked == name {
+				return room
+			}
+		}
+	}
+	return event.Room(name)
 }
 
 // in returns the rooms the session is in, those that want says.
