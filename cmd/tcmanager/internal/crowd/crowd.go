@@ -15,7 +15,9 @@ package crowd
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -68,6 +70,7 @@ type Client struct {
 	until     time.Time                     // it reads nothing before
 	refresh   bool                          // the server asked for a new token
 	awayFor   time.Duration                 // the server asked to stay away
+	vanished  map[carrier.Stream]bool       // streams that are open and nobody's
 }
 
 type ask struct {
@@ -88,6 +91,7 @@ func NewClient(cfg Config, name, user string, seed uint64) *Client {
 	return &Client{
 		cfg: cfg, name: name, user: user, rng: rand.New(rand.NewPCG(seed, seed)), changed: make(chan struct{}),
 		asks: map[uint64]ask{}, in: map[string]*place{}, kept: map[string][]history.Position{},
+		vanished: map[carrier.Stream]bool{},
 	}
 }
 
@@ -253,6 +257,36 @@ func (c *Client) Cut() {
 	c.stream.Cut()
 	<-c.ended
 	c.stream = nil
+}
+
+// Vanish leaves the stream open and has nothing to do with it any more, as a
+// machine that lost its network. Bury ends what is left of it.
+func (c *Client) Vanish() {
+	if c.stream == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	select {
+	case <-c.ended: // it was told so, and recorded it
+	default:
+		c.vanished[c.stream] = true
+		c.end(errVanished)
+	}
+	c.until = time.Time{}
+	c.stream = nil
+}
+
+var errVanished = errors.New("the client vanished")
+
+// Bury cuts off the streams that it vanished from.
+func (c *Client) Bury() {
+	c.mu.Lock()
+	streams := slices.Collect(maps.Keys(c.vanished))
+	c.mu.Unlock()
+	for _, s := range streams {
+		s.Cut()
+	}
 }
 
 // Close finishes the stream and reads it to its end, for at most a second.
