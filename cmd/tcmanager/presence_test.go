@@ -18,7 +18,7 @@ import (
 // the ways there are: with a word, cut off, without a sign, or by going on with the
 // session elsewhere. Those who stay in the room see it.
 func TestNobodyIsShownWhoHasGone(t *testing.T) {
-	const visitors = 12
+	const visitors = ways * 3 // each leaves for good in another way and by another carrier
 	d := seconds(t, "TCM_SIM_SECONDS", 3*time.Second)
 	w := newTown(t, 1, func(c *config.Config) {
 		c.HeartbeatInterval, c.HeartbeatTimeout, c.PresenceGrace = 200*time.Millisecond, time.Second, 500*time.Millisecond
@@ -35,7 +35,7 @@ func TestNobodyIsShownWhoHasGone(t *testing.T) {
 	walking, stopWalking := context.WithTimeout(ctx, d)
 	defer stopWalking()
 	for i, c := range visiting {
-		v := visitor{c: c, room: room, other: other, rng: rand.New(rand.NewPCG(1, uint64(i)))}
+		v := visitor{number: i, c: c, room: room, other: other, rng: rand.New(rand.NewPCG(1, uint64(i)))}
 		defer c.Bury()
 		group.Go(func() { v.visit(walking) })
 	}
@@ -60,6 +60,7 @@ func TestNobodyIsShownWhoHasGone(t *testing.T) {
 
 // visitor is a client that comes to a room and goes.
 type visitor struct {
+	number      int
 	c           *crowd.Client
 	room, other string
 	rng         *rand.Rand
@@ -69,19 +70,29 @@ type visitor struct {
 func (v *visitor) visit(ctx context.Context) {
 	life := context.WithoutCancel(ctx)
 	for ctx.Err() == nil {
-		if !v.c.Connected() {
-			// An error says that the session is held by a stream that ends, and is tried again.
-			_ = v.c.Open(life, carrier.All[v.rng.IntN(len(carrier.All))], target(v.room))
-		}
-		_ = v.c.Ping() // likewise
+		v.come(life, carrier.All[v.rng.IntN(len(carrier.All))])
 		pause(ctx, v.rng, 200*time.Millisecond)
 		if v.rng.IntN(4) == 0 {
-			v.goAway(life, v.rng.IntN(5))
+			v.goAway(life, v.rng.IntN(ways))
 		}
 	}
-	v.goAway(life, v.rng.IntN(5))
+	v.c.Cut()
+	v.come(life, carrier.All[v.number%len(carrier.All)])
+	v.c.Wait(life, 200*time.Millisecond)
+	v.goAway(life, v.number/len(carrier.All)%ways)
 	v.c.Cut()
 }
+
+// come sees that the visitor is there and says so.
+func (v *visitor) come(ctx context.Context, by carrier.Carrier) {
+	if !v.c.Connected() {
+		_ = v.c.Open(ctx, by, target(v.room)) // it is tried again
+	}
+	_ = v.c.Ping() // likewise
+}
+
+// ways is how many there are to leave the room.
+const ways = 5
 
 // goAway is one of the ways to leave the room.
 func (v *visitor) goAway(ctx context.Context, how int) {
