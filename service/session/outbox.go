@@ -328,20 +328,35 @@ func (o *outbox) fillLocked() []byte {
 	}
 	clear(o.durable[:n])
 	o.durable = o.durable[n:]
-	n = 0
-	for n < len(o.order) && len(frame) < frameBytes {
-		frame = append(frame, o.latest[o.order[n]].Wire...)
-		delete(o.latest, o.order[n])
-		n++
+	order := o.order[:0]
+	for _, k := range o.order {
+		if len(frame) >= frameBytes || o.joiningLocked(k.room) {
+			order = append(order, k)
+			continue
+		}
+		frame = append(frame, o.latest[k].Wire...)
+		delete(o.latest, k)
 	}
-	o.order = o.order[n:]
-	n = 0
-	for n < len(o.ephemeral) && len(frame) < frameBytes {
-		frame = append(frame, o.ephemeral[n].Wire...)
-		n++
+	o.order = order
+	fleeting := o.ephemeral[:0]
+	for _, ev := range o.ephemeral {
+		if len(frame) >= frameBytes || o.joiningLocked(ev.Room) {
+			fleeting = append(fleeting, ev)
+			continue
+		}
+		frame = append(frame, ev.Wire...)
 	}
-	o.ephemeral = o.ephemeral[n:]
+	clear(o.ephemeral[len(fleeting):])
+	o.ephemeral = fleeting
 	return frame
+}
+
+// joiningLocked reports whether the answer to a join is still to come. What is
+// new in the room waits for it: the answer tells who is there as it was read a
+// moment ago, and would undo what was told meanwhile.
+func (o *outbox) joiningLocked(room event.Room) bool {
+	p := o.rooms[room]
+	return p != nil && p.joining
 }
 
 // behind is a room whose log must be read.

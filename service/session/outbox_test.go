@@ -96,3 +96,31 @@ func TestTheLogComesBehindTheAnswerToTheJoin(t *testing.T) {
 		t.Error("what was read for the former join is sent before the answer to the latter")
 	}
 }
+
+func TestNewsWaitsForTheAnswerToTheJoin(t *testing.T) {
+	const room, other = event.Room("testrun:r"), event.Room("testrun:o")
+	o := newOutbox(1 << 10)
+	o.begin(other, o.enter(other), event.Position{Epoch: 1}, 0, false)
+	place := o.enter(room)
+	// The session has read who is there, and somebody goes before it has told the client:
+	// news that went first would be undone by the answer.
+	for _, class := range []pb.DeliveryClass{pb.DeliveryClass_DELIVERY_CLASS_LATEST, pb.DeliveryClass_DELIVERY_CLASS_EPHEMERAL} {
+		for _, in := range []event.Room{room, other} {
+			ev := event.Event{Room: in, Class: class, Key: class.String(), Wire: []byte(string(in) + " ")}
+			o.offer(router.Batch{Room: in, Class: class, Events: []event.Event{ev}, Wire: ev.Wire})
+		}
+	}
+	if b, err := o.take(); string(b) != "testrun:o testrun:o " || err != nil {
+		t.Errorf("%q, %v; want what is new in the room that was joined before", b, err)
+	}
+	if b, err := o.take(); b != nil || err != nil {
+		t.Errorf("%q, %v; want nothing before the answer", b, err)
+	}
+	o.begin(room, place, event.Position{Epoch: 1}, 0, false, &pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Pong{Pong: &pb.Pong{}}})
+	if b, err := o.take(); strings.Contains(string(b), "testrun:r") || err != nil {
+		t.Errorf("%q, %v; want the answer", b, err)
+	}
+	if b, err := o.take(); string(b) != "testrun:r testrun:r " || err != nil {
+		t.Errorf("%q, %v; want the news behind the answer", b, err)
+	}
+}
