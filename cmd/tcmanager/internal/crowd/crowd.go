@@ -17,7 +17,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -41,7 +40,7 @@ type Target struct {
 // Config is what the clients of a crowd have in common.
 type Config struct {
 	Server   carrier.Server
-	Recorder *history.Recorder
+	Recorder *history.Recorder // nil for clients whose history nobody asks for
 	// Token returns a user's token and when it ends.
 	Token func(user string) (token string, until time.Time, err error)
 	// Rooms are those that may be joined now.
@@ -70,7 +69,9 @@ type Client struct {
 	until     time.Time                     // it reads nothing before
 	refresh   bool                          // the server asked for a new token
 	awayFor   time.Duration                 // the server asked to stay away
-	vanished  map[carrier.Stream]bool       // streams that are open and nobody's
+	told      int                           // events
+	vanished  map[carrier.Stream]bool       // streams that nobody listens to any more
+	graves    []carrier.Stream              // those that are to be cut off
 }
 
 type ask struct {
@@ -97,6 +98,9 @@ func NewClient(cfg Config, name, user string, seed uint64) *Client {
 
 // record adds a record of the current stream.
 func (c *Client) record(r history.Record) {
+	if c.cfg.Recorder == nil {
+		return
+	}
 	r.Session, r.Stream = c.name, c.number
 	c.cfg.Recorder.Add(r)
 }
@@ -271,6 +275,7 @@ func (c *Client) Vanish() {
 	case <-c.ended: // it was told so, and recorded it
 	default:
 		c.vanished[c.stream] = true
+		c.graves = append(c.graves, c.stream)
 		c.end(errVanished)
 	}
 	c.until = time.Time{}
@@ -282,9 +287,10 @@ var errVanished = errors.New("the client vanished")
 // Bury cuts off the streams that it vanished from.
 func (c *Client) Bury() {
 	c.mu.Lock()
-	streams := slices.Collect(maps.Keys(c.vanished))
+	graves := c.graves
+	c.graves = nil
 	c.mu.Unlock()
-	for _, s := range streams {
+	for _, s := range graves {
 		s.Cut()
 	}
 }
@@ -329,6 +335,20 @@ func (c *Client) Rooms() map[string]uint64 {
 		}
 	}
 	return in
+}
+
+// Told is how many events the client was told of.
+func (c *Client) Told() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.told
+}
+
+// Wants reports whether the server asked for a new token.
+func (c *Client) Wants() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.refresh
 }
 
 // Pending is how many joins have no answer.

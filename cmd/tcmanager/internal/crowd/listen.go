@@ -19,6 +19,7 @@ func (c *Client) listen(stream carrier.Stream, ended chan<- struct{}) {
 		res, err := stream.Recv()
 		c.mu.Lock()
 		if c.vanished[stream] {
+			delete(c.vanished, stream)
 			c.mu.Unlock()
 			return
 		}
@@ -60,13 +61,17 @@ func (c *Client) signalLocked() {
 }
 
 func (c *Client) hearLocked(ev *pb.Event) {
-	if ev.Offset == 0 {
-		c.record(history.OfEvent(history.News, ev))
-		return
+	c.told++
+	if c.cfg.Recorder != nil { // what is recorded is hashed
+		kind := history.Told
+		if ev.Offset == 0 {
+			kind = history.News
+		}
+		c.record(history.OfEvent(kind, ev))
 	}
-	rec := history.OfEvent(history.Told, ev)
-	c.record(rec)
-	c.moveLocked(ev.Room, rec.Position)
+	if ev.Offset > 0 {
+		c.moveLocked(ev.Room, history.Position{Epoch: ev.Epoch, Offset: ev.Offset})
+	}
 }
 
 // moveLocked notes that the client was told all up to a position.
