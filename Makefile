@@ -74,6 +74,13 @@ generate: $(MODULES) ## Generate gen/ from proto/. Running it twice changes noth
 verify-inputs: build ## Stream real test runs through and compare the counts with an independent count.
 	$(GO) run ./cmd/tcm/internal/verifyinputs
 
+SOAK_S     ?= 600
+SOAK_CONNS ?= 1000
+
+.PHONY: soak
+soak: build ## Let SOAK_CONNS clients come and go for SOAK_S seconds, and see that the server is as it was.
+	$(GO) run ./cmd/tcmanager/internal/soak -server bin/tcmanager -connections $(SOAK_CONNS) -seconds $(SOAK_S)
+
 .PHONY: clean
 clean: ## Remove what was built; data/ stays.
 	rm -rf bin clients/web/dist/assets clients/web/dist/*.html .cache

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -23,7 +24,8 @@ type process struct {
 	cmd     *exec.Cmd
 	data    string // its data directory
 	logPath string
-	logged  chan error // its log has been read to the end
+	logged  chan error   // its log has been read to the end
+	ended   func() error // waits for its end
 	http    *http.Client
 
 	grpcAddr, httpAddr string
@@ -55,6 +57,10 @@ func start(ctx context.Context, bin, dir string, more ...string) (*process, erro
 	}
 	serving := make(chan bool, 1)
 	go func() { p.logged <- p.keepLog(stderr, log, serving) }()
+	p.ended = sync.OnceValue(func() error {
+		logged := <-p.logged // the pipe is read to its end before Wait closes it
+		return errors.Join(logged, p.cmd.Wait())
+	})
 	select {
 	case ok := <-serving:
 		if ok {
@@ -102,18 +108,19 @@ func (p *process) stop() error {
 	}
 	late := time.AfterFunc(30*time.Second, func() { _ = p.cmd.Process.Kill() }) // it may just have ended
 	defer late.Stop()
-	logged := <-p.logged // the pipe is read to its end before Wait closes it
-	if err := errors.Join(logged, p.cmd.Wait()); err != nil {
+	if err := p.ended(); err != nil {
 		return fmt.Errorf("stop the server: %w; see %s", err, p.logPath)
 	}
 	return nil
 }
 
-// kill ends the server at once.
+// kill ends the server at once, if it has not ended.
 func (p *process) kill() error {
 	err := p.cmd.Process.Kill()
-	<-p.logged
-	_ = p.cmd.Wait() // it was killed
+	_ = p.ended() // it was killed, or has told before how it ended
+	if errors.Is(err, os.ErrProcessDone) {
+		return nil
+	}
 	return err
 }
 
@@ -179,17 +186,22 @@ func (p *process) alone(ctx context.Context, goroutines, files int, most time.Du
 // collected returns what the server says of itself when garbage was collected. It
 // takes two collections until what is pooled has gone, and until the next one all
 // of the garbage is swept up: the least heap meanwhile is what is in use. To read
-// the metrics makes the garbage that it takes.
+// the metrics makes the garbage that it takes, and now and then the connection of
+// the reading before is counted, so the least of the rest is taken too.
 func (p *process) collected(ctx context.Context) (sample, error) {
 	const pooled = 2
 	first, err := p.sample(ctx)
-	least := sample{heapAlloc: math.MaxInt64}
+	least := sample{heapAlloc: math.MaxInt64, goroutines: math.MaxInt, files: math.MaxInt}
 	for s := first; err == nil; s, err = p.sample(ctx) {
 		switch n := s.collected - first.collected; {
 		case n > pooled:
 			return least, nil
-		case n == pooled && s.heapAlloc < least.heapAlloc:
-			least = s
+		case n == pooled:
+			goroutines, files := min(s.goroutines, least.goroutines), min(s.files, least.files)
+			if s.heapAlloc < least.heapAlloc {
+				least = s
+			}
+			least.goroutines, least.files = goroutines, files
 		}
 	}
 	return sample{}, err

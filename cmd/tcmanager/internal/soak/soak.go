@@ -24,9 +24,9 @@ const (
 	leftFiles      = 2
 	// leftHeap is for what is kept of what was done: test runs that are reported to
 	// and rooms that were written to are in memory, as many as there may be, and the
-	// attempts of the tests become more. A session that is kept costs some 20 kB, and
-	// in a minute a thousand clients open as many streams.
-	leftHeap      = 4 << 20
+	// attempts of the tests become more. A session that is kept costs 10 kB, so some
+	// 300 of them are noticed; a thousand clients open as many streams in 5 s.
+	leftHeap      = 2 << 20
 	leftHeapParts = 10 // and one part of so many, which is how much it varies at rest
 )
 
