@@ -53,6 +53,9 @@ type Config struct {
 	Dir      string        // for logs and what is kept; must exist
 	Store    func() (Store, error)
 	Clients  int       // of the crowd; 0 for 12
+	// Home is how long it is looked at the end who is shown as present; 0 means until
+	// everybody who has gone must be known to have.
+	Home time.Duration
 	Out      io.Writer // is told how far it is
 }
 
@@ -279,7 +282,7 @@ func (s *stage) run(ctx context.Context, d time.Duration) {
 	for _, r := range s.residents {
 		home.Go(func() {
 			r.live(busy)
-			r.stay(last, silence+grace+3*slack)
+			r.stay(last, cmp.Or(s.Home, silence+grace+3*slack))
 			moved()
 		})
 	}

@@ -49,17 +49,21 @@ func newFate(p *process, rec *history.Recorder, t *tally, of Store) *fate {
 	return f
 }
 
-// work lets things happen until ctx ends. Then all is mended.
+// work lets things happen until ctx ends: each of them once, and then as it comes.
+// In the end all is mended.
 func (f *fate) work(ctx context.Context, rng *rand.Rand) {
-	for {
-		pause(ctx, time.Duration(300+rng.IntN(2200))*time.Millisecond)
-		if rng.IntN(4) == 0 {
+	for n := 0; ; n++ {
+		pause(ctx, time.Duration(200+rng.IntN(1800))*time.Millisecond)
+		if n > len(f.faults) && rng.IntN(5) == 0 {
 			pause(ctx, reconnect+2*slack) // time for everybody to be back
 		}
 		if ctx.Err() != nil {
 			return
 		}
 		next := pick(rng, f.faults, func(x fault) int { return x.weight })
+		if n < len(f.faults) {
+			next = f.faults[n]
+		}
 		if err := f.happen(ctx, rng, next); err != nil {
 			f.complain("%s: %v", next.name, err)
 			return

@@ -63,6 +63,7 @@ func (s *stage) openForKills(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.store.use(p)
 	s.town = &town{server: p, rec: history.NewRecorder(s.seed), ledger: &ledger{}, tally: newTally(), short: map[string]bool{}}
 	if s.sign, err = identity.NewSigner(identity.Keys{HS256Secret: []byte(secret)}); err != nil {
 		return err
