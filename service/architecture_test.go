@@ -41,13 +41,14 @@ var allowed = []struct {
 	{"service/wire", nil},
 	{"service/history", nil},
 	{"service/limit", nil},
+	{"service/disk", nil},
 
 	// What is kept.
 	{"service/store", []string{"service/event"}},
 	{"service/store/memory", []string{"service/store", "service/event"}},
 	{"service/store/column", []string{"service/store"}},
 	{"service/store/storetest", []string{"service/store", "service/event"}},
-	{"service/store/sqlite", []string{"service/store", "service/store/memory", "service/store/column", "service/event"}},
+	{"service/store/sqlite", []string{"service/store", "service/store/memory", "service/store/column", "service/event", "service/disk"}},
 	{"service/store/postgres/pgtest", nil},
 	{"service/store/postgres", []string{"service/store", "service/store/memory", "service/store/column", "service/event"}},
 
@@ -66,6 +67,9 @@ var allowed = []struct {
 
 	// What forgets.
 	{"service/retention", []string{"service/once", "service/store"}},
+
+	// What keeps copies.
+	{"service/backup", []string{"service/disk", "service/store"}},
 
 	// Those who listen.
 	{"service/router", []string{"service/event", "service/store"}},

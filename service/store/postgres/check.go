@@ -58,10 +58,10 @@ func warnUnsafe(ctx context.Context, conn *pgx.Conn, log *slog.Logger, where str
 	}
 }
 
-// errLocked says that another connection has the lock.
-type errLocked struct{ where, holder string }
+// lockedError says that another connection has the lock.
+type lockedError struct{ where, holder string }
 
-func (e *errLocked) Error() string {
+func (e *lockedError) Error() string {
 	return fmt.Sprintf("database %s is in use by another server (%s); stop it or choose another database", e.where, e.holder)
 }
 
@@ -78,7 +78,7 @@ func lock(ctx context.Context, conn *pgx.Conn, where string) error {
 		FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
 		WHERE l.locktype = 'advisory' AND l.classid = $1::int::oid AND l.objid::bigint = hashtext(current_schema())::bigint & 4294967295
 		AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())`, lockClass).Scan(&holder)
-	return &errLocked{where, holder}
+	return &lockedError{where, holder}
 }
 
 // lockSoon takes the lock, waiting for a server that is just about to end.
@@ -86,7 +86,7 @@ func lockSoon(ctx context.Context, conn *pgx.Conn, where string) error {
 	until := time.Now().Add(lockPatience)
 	for {
 		err := lock(ctx, conn, where)
-		if e := (*errLocked)(nil); !errors.As(err, &e) || time.Now().After(until) {
+		if e := (*lockedError)(nil); !errors.As(err, &e) || time.Now().After(until) {
 			return err
 		}
 		select {
@@ -127,7 +127,7 @@ func checkSchema(ctx context.Context, conn *pgx.Conn, where string) (pending boo
 	if err != nil {
 		return false, explain(where, err)
 	}
-	if others && !(goose && ours) {
+	if others && (!goose || !ours) {
 		return false, fmt.Errorf("schema %q of database %s has the tables of another program; choose another database, or another schema by search_path", schema, where)
 	}
 	if goose {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -52,16 +53,16 @@ func explain(where string, err error) error {
 		return err
 	}
 	var advice string
-	switch {
-	case e.Code == "23505": // unique_violation
+	switch e.Code {
+	case "23505": // unique_violation
 		return fmt.Errorf("%w (%s)", store.ErrExists, e.ConstraintName)
-	case e.Code == "53100" || e.Code == "53400": // disk_full, configuration_limit_exceeded
+	case "53100", "53400": // disk_full, configuration_limit_exceeded
 		advice = "the database's disk is full; free some space"
-	case e.Code == "53200":
+	case "53200":
 		advice = "the database is out of memory; give it more, or less to do"
-	case e.Code == "42501":
+	case "42501":
 		advice = "this user may not do that; let the tables belong to it"
-	case e.Code == "58030" || e.Code == "XX001" || e.Code == "XX002":
+	case "58030", "XX001", "XX002":
 		advice = "the database can't read or write its files; check its log and its disk"
 	default:
 		return fmt.Errorf("database %s: %w", where, err)
@@ -114,7 +115,7 @@ func explainConnect(where string, user string, err error) error {
 func address(c *pgx.ConnConfig) string {
 	host := c.Host
 	if !strings.HasPrefix(host, "/") {
-		host = net.JoinHostPort(host, fmt.Sprint(c.Port))
+		host = net.JoinHostPort(host, strconv.FormatUint(uint64(c.Port), 10))
 	} else {
 		host = fmt.Sprintf("%s:%d", host, c.Port)
 	}

@@ -159,17 +159,17 @@ func (w *writer) takeBack(ctx context.Context) (committed bool, err error) {
 	}
 	switch {
 	case uint64(epoch) != w.epoch:
-		w.fence("another server has written to the database meanwhile; restart this one")
+		w.fencef("another server has written to the database meanwhile; restart this one")
 	case commits == w.commits+1 && w.inDoubt():
 		return true, nil
 	case commits != w.commits:
-		w.fence("the database has gone back to before commits that were acknowledged (%d of %d); restart the server, so that clients notice", commits, w.commits)
+		w.fencef("the database has gone back to before commits that were acknowledged (%d of %d); restart the server, so that clients notice", commits, w.commits)
 	}
 	return false, w.fenced
 }
 
-// fence ends this store's writing for good.
-func (w *writer) fence(format string, args ...any) {
+// fencef ends this store's writing for good.
+func (w *writer) fencef(format string, args ...any) {
 	w.fenced = fmt.Errorf("database %s: %s", w.where, fmt.Sprintf(format, args...))
 	w.log.Error("the store can't write any more", "error", w.fenced)
 }

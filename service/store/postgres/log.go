@@ -105,7 +105,9 @@ func (w *writer) flushLog() {
 	w.rooms.Written()
 	if len(made.num) > 0 {
 		w.session.note(`INSERT INTO rooms (num, name, newest_offset, newest_epoch, trim_epoch, cut_offset, cut_at)
-			SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])`,
+			SELECT num, name, newest, epoch, trim_epoch, cut, cut_at
+			FROM unnest($1::bigint[], $2::bytea[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
+				AS u (num, name, newest, epoch, trim_epoch, cut, cut_at)`,
 			made.num, made.name, made.newest, made.newestEpoch, made.trimEpoch, made.cut, made.cutAt)
 	}
 	if len(changed.num) > 0 {
@@ -181,7 +183,7 @@ func (r *reader) readLog(room *memory.Room, after uint64, limit int) (store.LogP
 	// The first row may have more events that were asked to be left out than others,
 	// so that the limit is reached a row later than the database thinks.
 	err := error(nil)
-	for from, found := after, true; found && !p.Full && err == nil; {
+	for from, found := after, true; found && from < room.Head.Newest.Offset && !p.Full && err == nil; {
 		found = false
 		err = r.each(selectBatches, []any{room.Num, int64(from), pageRows, int64(max(limit, 0))}, func(rows rows) error {
 			var data []byte

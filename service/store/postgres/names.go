@@ -135,7 +135,7 @@ func (t *tx) testNames(project int64, of []testName) ([]int64, error) {
 	if len(made.nums) == 0 {
 		return out, nil
 	}
-	return out, t.note("INSERT INTO test_names (num, suite, name) SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bytea[])",
+	return out, t.note("INSERT INTO test_names (num, suite, name) SELECT num, suite, name FROM unnest($1::bigint[], $2::bigint[], $3::bytea[]) AS u (num, suite, name)",
 		made.nums, made.of, made.names)
 }
 
@@ -209,7 +209,7 @@ func (t *tx) suiteNames(project int64, of []string) ([]int64, error) {
 	if len(made.nums) == 0 {
 		return out, nil
 	}
-	return out, t.note("INSERT INTO suite_names (num, project, name) SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bytea[])",
+	return out, t.note("INSERT INTO suite_names (num, project, name) SELECT num, project, name FROM unnest($1::bigint[], $2::bigint[], $3::bytea[]) AS u (num, project, name)",
 		made.nums, made.of, made.names)
 }
 
@@ -227,7 +227,7 @@ func (t *tx) knowTests(names []int64, sources []string) error {
 	if len(rows.of) == 0 {
 		return nil
 	}
-	return t.note("INSERT INTO tests (name, source) SELECT * FROM unnest($1::bigint[], $2::bytea[]) ON CONFLICT DO NOTHING", rows.of, rows.names)
+	return t.note("INSERT INTO tests (name, source) SELECT name, source FROM unnest($1::bigint[], $2::bytea[]) AS u (name, source) ON CONFLICT DO NOTHING", rows.of, rows.names)
 }
 
 func (r *reader) findSuiteName(project int64, name string) (num int64, err error) {

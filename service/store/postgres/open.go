@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -52,7 +53,9 @@ type Options struct {
 	// 10 seconds.
 	Patience time.Duration
 
-	tracer pgx.QueryTracer // hears of what is sent, in tests
+	// For tests: who hears of what is sent, and how often an idle connection is tried.
+	tracer pgx.QueryTracer
+	idle   time.Duration
 }
 
 // Open connects to the database, takes the lock that says who writes, and brings
@@ -73,6 +76,9 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.idle == 0 {
+		o.idle = idleCheck
+	}
 	if o.Patience == 0 {
 		o.Patience = defaultPatience
 	}
@@ -84,7 +90,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	pin(config.ConnConfig)
 	config.ConnConfig.Tracer = o.tracer
 	w := newWriter(s, o, config.ConnConfig.Copy(), epoch)
-	defer func() {
+	defer func() { //nolint:contextcheck // ctx may be what ended
 		if err != nil {
 			w.session.drop()
 		}
@@ -111,7 +117,7 @@ func newWriter(s *Store, o Options, config *pgx.ConnConfig, epoch uint64) *write
 		link: link{config: config, where: s.where, log: o.Log, epoch: epoch, patience: o.Patience},
 		now:  o.Now, listen: o.Listener,
 		jobs: make(chan *job, queueLength), closing: s.closing, stopped: make(chan struct{}),
-		bounds: groupBounds, rooms: memory.NewRooms(), names: newNames(),
+		bounds: groupBounds, idle: o.idle, rooms: memory.NewRooms(), names: newNames(),
 	}
 }
 
@@ -123,13 +129,11 @@ func writerName(epoch uint64) string { return fmt.Sprintf("tcmanager writer %016
 // A plan is kept, so one that was made while a table was small would read all of
 // it once it is large: other ways are switched off.
 func pin(c *pgx.ConnConfig) {
-	for name, value := range map[string]string{
+	maps.Copy(c.RuntimeParams, map[string]string{
 		"enable_seqscan": "off", "enable_bitmapscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "enable_sort": "off", "jit": "off",
 		"lock_timeout": lockTimeout, "statement_timeout": "0", "idle_in_transaction_session_timeout": "0",
-	} {
-		c.RuntimeParams[name] = value
-	}
-	c.ConnectTimeout = attemptTimeout
+	})
+	c.ConnectTimeout = min(c.ConnectTimeout, attemptTimeout)
 	// A client that goes away lets its statement, which takes milliseconds, end. To
 	// cut it would cost the connection.
 	c.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {

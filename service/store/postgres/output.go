@@ -10,7 +10,7 @@ import (
 const (
 	// chunkBytes is how far neighbouring pieces of one output are joined.
 	chunkBytes = 64 << 10
-	// pageRows is how many rows of output or of a log are looked at at a time.
+	// pageRows is how many rows of output or of a log one question looks at.
 	pageRows = 500
 )
 
@@ -42,7 +42,8 @@ func (t *tx) AddOutput(runID string, out []store.Output) error {
 	names, err := t.testNames(run.project, of)
 	if err == nil {
 		err = t.note(`INSERT INTO output (num, run, name, attempt, data)
-			SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bytea[])`, nums, runs, names, attempts, data)
+			SELECT num, run, name, attempt, data
+			FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bytea[]) AS u (num, run, name, attempt, data)`, nums, runs, names, attempts, data)
 	}
 	if err != nil {
 		return fmt.Errorf("store output of run %s: %w", runID, err)

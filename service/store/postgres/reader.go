@@ -18,7 +18,7 @@ type reader struct {
 var _ store.Reader = (*reader)(nil)
 
 // text is a column of text, which is kept as bytes.
-type text string
+type text string //nolint:recvcheck // one method writes
 
 // BytesValue is what goes into the column: never NULL.
 func (t text) BytesValue() ([]byte, error) { return bytesOf(string(t)), nil }

@@ -162,12 +162,12 @@ const (
 	resultsBySeq = "SELECT " + resultColumns + " FROM results r" + joinNames +
 		"WHERE r.run = $1 AND r.last AND r.seq > $2 ORDER BY r.seq LIMIT $3"
 	resultsByStatus = "SELECT " + resultColumns + ` FROM (
-		SELECT l.* FROM unnest($2::integer[]) AS s (status) CROSS JOIN LATERAL (
-			SELECT * FROM results WHERE run = $1 AND last AND status = s.status AND seq > $3 ORDER BY status, seq LIMIT $4) l
+		SELECT l.seq, l.attempt, l.source, l.name, l.shard, l.shard_attempt, l.status, l.change, l.data FROM unnest($2::integer[]) AS s (status) CROSS JOIN LATERAL (
+			SELECT seq, attempt, source, name, shard, shard_attempt, status, change, data FROM results WHERE run = $1 AND last AND status = s.status AND seq > $3 ORDER BY status, seq LIMIT $4) l
 		ORDER BY l.seq LIMIT $4) r` + joinNames + "ORDER BY r.seq"
 	resultsByChange = "SELECT " + resultColumns + ` FROM (
-		SELECT l.* FROM unnest($2::integer[]) AS s (status) CROSS JOIN LATERAL (
-			SELECT * FROM results WHERE run = $1 AND last AND status = s.status ORDER BY status DESC, change DESC LIMIT $3) l
+		SELECT l.seq, l.attempt, l.source, l.name, l.shard, l.shard_attempt, l.status, l.change, l.data FROM unnest($2::integer[]) AS s (status) CROSS JOIN LATERAL (
+			SELECT seq, attempt, source, name, shard, shard_attempt, status, change, data FROM results WHERE run = $1 AND last AND status = s.status ORDER BY status DESC, change DESC LIMIT $3) l
 		ORDER BY l.change DESC LIMIT $3) r` + joinNames + "ORDER BY r.change DESC"
 )
 

@@ -130,7 +130,7 @@ func (r *reader) RunningRuns(projectID string) (runs []*pb.Run, err error) {
 	if projectID == "" {
 		runs, err = r.runsWithShards("WHERE r.state = 2")
 	} else {
-		runs, err = r.runsWithShards("WHERE r.state = 2 AND p.id = $1", text(projectID))
+		runs, err = r.runsWithShards("WHERE r.state = 2 AND r.project = (SELECT num FROM projects WHERE id = $1)", text(projectID))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("running runs: %w", err)
@@ -326,7 +326,7 @@ func (t *tx) PutSuites(runID string, suites []*pb.Suite) error {
 	if len(names) == 0 {
 		return nil
 	}
-	err = t.note(`INSERT INTO run_suites (run, name, data) SELECT $1, * FROM unnest($2::bytea[], $3::bytea[])
+	err = t.note(`INSERT INTO run_suites (run, name, data) SELECT $1, name, data FROM unnest($2::bytea[], $3::bytea[]) AS u (name, data)
 		ON CONFLICT (run, sha256(name)) DO UPDATE SET data = excluded.data`, run.num, names, data)
 	if err != nil {
 		return fmt.Errorf("store suites of run %s: %w", runID, err)

@@ -63,7 +63,7 @@ func (s *Store) View(ctx context.Context, fn func(store.Reader) error) error {
 		return store.ErrClosed
 	}
 	v := &view{s: s, ctx: ctx}
-	defer v.release()
+	defer v.release() //nolint:contextcheck // it has it
 	return fn(&reader{ctx: ctx, db: v})
 }
 

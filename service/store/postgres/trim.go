@@ -21,7 +21,7 @@ func (b *trimBudget) spent() bool { return b.batches <= 0 || b.bytes <= 0 }
 const (
 	oldestBatches = ` r CROSS JOIN LATERAL (
 		SELECT last, epoch, at, length(data) AS bytes FROM event_batches WHERE room = r.num ORDER BY last LIMIT $2) b LIMIT 2 * $2`
-	ofRooms   = "SELECT r.num, r.name, r.newest_offset, r.trim_offset, b.last, b.epoch, b.at, b.bytes FROM (SELECT * FROM rooms WHERE trimmable AND "
+	ofRooms   = "SELECT r.num, r.name, r.newest_offset, r.trim_offset, b.last, b.epoch, b.at, b.bytes FROM (SELECT num, name, newest_offset, trim_offset FROM rooms WHERE trimmable AND "
 	longRooms = ofRooms + "length >= $1 / 64 AND newest_offset - cut_offset >= $1 ORDER BY length DESC LIMIT $2)" + oldestBatches
 	oldRooms  = ofRooms + "cut_at < $1 ORDER BY cut_at LIMIT $2)" + oldestBatches
 )

@@ -21,7 +21,7 @@ type view struct {
 	conn *pgxpool.Conn
 }
 
-const beginView = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+const beginView = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
 // ask asks a question. The first one begins the transaction; if the connection
 // turns out to be dead, it is asked on another one.

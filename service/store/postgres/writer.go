@@ -55,6 +55,7 @@ type writer struct {
 	closing <-chan struct{}
 	stopped chan struct{}
 	bounds  bounds
+	idle    time.Duration         // how often a connection with nothing to do is tried
 	sick    atomic.Pointer[error] // why the database couldn't write, until it can
 
 	// What the goroutine alone knows. Rooms and names mirror the transaction as it
@@ -111,7 +112,7 @@ func (w *writer) update(ctx context.Context, fn func(store.Tx) error, leave bool
 func (w *writer) run() {
 	defer close(w.stopped)
 	defer w.abandon()
-	idle, retry := time.NewTicker(idleCheck), time.NewTicker(retryDelay)
+	idle, retry := time.NewTicker(w.idle), time.NewTicker(retryDelay)
 	defer idle.Stop()
 	defer retry.Stop()
 	for {
@@ -353,7 +354,7 @@ func (w *writer) conclude(g *group) {
 		// transaction has ended, so whoever has the lock again reads the truth.
 		committed, err := w.reconnect(err)
 		if err != nil {
-			w.fail(g, fmt.Errorf("%w: %w", store.ErrUncertain, err))
+			w.fail(g, fmt.Errorf("%w (%s)", store.ErrUncertain, err.Error())) // it isn't ErrUnavailable: that says that nothing was done
 			w.doubt = g
 			return
 		}

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"os/user"
@@ -28,10 +29,12 @@ import (
 
 const (
 	programs = "/usr/lib/postgresql/15/bin"
-	// Superuser and Password are of the user that every database belongs to.
+	// Superuser is the user that every database belongs to.
 	Superuser = "tcm"
-	Password  = "a p@ss/word?" // with characters that an address has to escape
-	patience  = 30 * time.Second
+	// Password is the user's, with characters that an address has to escape.
+	Password = "a p@ss/word?"
+
+	patience = 30 * time.Second
 )
 
 // Cluster is a running PostgreSQL.
@@ -69,15 +72,15 @@ func Main(m *testing.M) int {
 }
 
 // Shared returns the cluster of this test binary, starting it if need be.
-func Shared(t testing.TB) *Cluster {
-	t.Helper()
+func Shared(tb testing.TB) *Cluster {
+	tb.Helper()
 	shared.Lock()
 	defer shared.Unlock()
 	if shared.cluster == nil && shared.err == nil {
 		shared.cluster, shared.err = Start()
 	}
 	if shared.err != nil {
-		t.Fatal(shared.err)
+		tb.Fatal(shared.err)
 	}
 	return shared.cluster
 }
@@ -126,7 +129,7 @@ func (c *Cluster) become() error {
 }
 
 func (c *Cluster) command(name string, args ...string) *exec.Cmd {
-	cmd := exec.Command(filepath.Join(programs, name), args...)
+	cmd := exec.Command(filepath.Join(programs, name), args...) //nolint:gosec,noctx // PostgreSQL's own; Stop ends it
 	cmd.Dir = c.dir
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C.UTF-8", "TZ=UTC", "HOME=" + c.dir}
 	// It must not outlive the tests, also if they are killed.
@@ -162,12 +165,8 @@ func (c *Cluster) Run() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.port == 0 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return err
-		}
-		c.port = l.Addr().(*net.TCPAddr).Port
-		if err := l.Close(); err != nil {
+		var err error
+		if c.port, err = freePort(); err != nil {
 			return err
 		}
 	}
@@ -189,6 +188,17 @@ func (c *Cluster) Run() error {
 		close(exited)
 	}()
 	return c.wait(exited)
+}
+
+// freePort returns a port that nobody listens on.
+func freePort() (int, error) {
+	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = l.Close() }()
+	addr, err := netip.ParseAddrPort(l.Addr().String())
+	return int(addr.Port()), err
 }
 
 // wait waits until the server takes connections.
@@ -259,7 +269,7 @@ func (c *Cluster) all(s syscall.Signal) error {
 		return err
 	}
 	errs := []error{syscall.Kill(pid, s)}
-	for _, field := range strings.Fields(string(children)) {
+	for field := range strings.FieldsSeq(string(children)) {
 		child, err := strconv.Atoi(field)
 		if err == nil {
 			err = syscall.Kill(child, s)
@@ -284,28 +294,28 @@ func (c *Cluster) DSN(database string) string {
 
 // Database makes a database, empty or as another one that nobody uses, and returns
 // its name.
-func (c *Cluster) Database(t testing.TB, template string) string {
-	t.Helper()
+func (c *Cluster) Database(tb testing.TB, template string) string {
+	tb.Helper()
 	if template == "" {
 		template = "template0"
 	}
 	name := fmt.Sprintf("test%d", c.databases.Add(1))
-	c.Exec(t, "postgres", fmt.Sprintf("CREATE DATABASE %s TEMPLATE %s", name, template))
+	c.Exec(tb, "postgres", fmt.Sprintf("CREATE DATABASE %s TEMPLATE %s", name, template))
 	return name
 }
 
 // Exec runs statements in a database.
-func (c *Cluster) Exec(t testing.TB, database string, statements ...string) {
-	t.Helper()
-	ctx := context.WithoutCancel(t.Context())
+func (c *Cluster) Exec(tb testing.TB, database string, statements ...string) {
+	tb.Helper()
+	ctx := context.WithoutCancel(tb.Context())
 	conn, err := pgx.Connect(ctx, c.DSN(database))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer func() { _ = conn.Close(ctx) }()
 	for _, s := range statements {
 		if _, err := conn.PgConn().Exec(ctx, s).ReadAll(); err != nil {
-			t.Fatalf("%s: %v", s, err)
+			tb.Fatalf("%s: %v", s, err)
 		}
 	}
 }
