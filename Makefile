@@ -87,6 +87,10 @@ kills: build ## Kill a server CHAOS_KILLS (100) times while it is published to, 
 	@$(GO) build -o $(CHAOS) ./cmd/tcmanager/internal/chaos/runchaos
 	@CHAOS_KILLS=$${CHAOS_KILLS:-100} exec $(CHAOS)
 
+.PHONY: revocation
+revocation: ## Measure how soon a lost right ends, on each carrier.
+	$(GO) test -count=1 -v -run TestARightThatIsLostEndsWithinASecond ./cmd/tcmanager
+
 .PHONY: clean
 clean: ## Remove what was built; data/ stays.
 	rm -rf bin clients/web/dist/assets clients/web/dist/*.html .cache

@@ -42,6 +42,9 @@ type Config struct {
 	Recorder *history.Recorder
 	// Token returns a user's token and when it ends.
 	Token func(user string) (token string, until time.Time, err error)
+	// Busy says that the machine may be too busy for the clients to read in time:
+	// what they read is judged by when it happened.
+	Busy bool
 	// Rooms are those that may be joined now.
 	Rooms func() []Target
 }
@@ -119,7 +122,7 @@ func (c *Client) Open(ctx context.Context, by carrier.Carrier, more ...Target) e
 	c.number++
 	c.carrier = by
 	c.record(history.Record{Kind: history.Opened, User: c.user, Carrier: by.String(), Until: until})
-	if c.doubts {
+	if c.doubts || c.cfg.Busy {
 		c.record(history.Record{Kind: history.Stalled})
 	}
 	first := c.hello()
