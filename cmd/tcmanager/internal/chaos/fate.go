@@ -54,8 +54,13 @@ func newFate(p *process, rec *history.Recorder, t *tally, of Store) *fate {
 func (f *fate) work(ctx context.Context, rng *rand.Rand) {
 	for n := 0; ; n++ {
 		pause(ctx, time.Duration(200+rng.IntN(1800))*time.Millisecond)
-		if n > len(f.faults) && rng.IntN(5) == 0 {
+		switch {
+		case n <= len(f.faults):
+		case rng.IntN(6) == 0:
 			pause(ctx, reconnect+2*slack) // time for everybody to be back
+		case rng.IntN(10) == 0:
+			pause(ctx, silence+grace+2*slack) // time for those who have gone to be forgotten
+		default:
 		}
 		if ctx.Err() != nil {
 			return

@@ -249,26 +249,25 @@ func (l *ledger) balance(f *found) []string {
 }
 
 func (f *found) judge(w write) []string {
-	var bad []string
-	places := map[string]int{"the log": f.log[w.token]}
-	if f.kinds[w.kind] {
-		places["the state"] = f.state[w.token]
-		if f.log[w.token] != f.state[w.token] {
-			bad = append(bad, fmt.Sprintf("%s %s is %d times in the state and %d times in the log", w.kind, w.token, f.state[w.token], f.log[w.token]))
-		}
+	log, state := f.log[w.token], f.state[w.token]
+	if !f.kinds[w.kind] {
+		state = log
 	}
-	for place, n := range places {
-		switch {
-		case w.outcome == acked && n == 0:
-			bad = append(bad, fmt.Sprintf("%s %s was acknowledged and is lost: %s doesn't have it", w.kind, w.token, place))
-		case w.outcome == refused && n > 0:
-			bad = append(bad, fmt.Sprintf("%s %s was refused (%s) and is in %s", w.kind, w.token, w.why, place))
-		case n > 1:
-			bad = append(bad, fmt.Sprintf("%s %s (%s) is doubled: %s has it %d times", w.kind, w.token, w.outcome, place, n))
-		default:
-		}
+	least, most := min(log, state), max(log, state)
+	what := ""
+	switch {
+	case w.outcome == acked && least == 0:
+		what = "was acknowledged and is lost"
+	case w.outcome == refused && most > 0:
+		what = fmt.Sprintf("was refused (%s) and is there", w.why)
+	case most > 1:
+		what = fmt.Sprintf("(%s) is doubled", w.outcome)
+	case log != state:
+		what = fmt.Sprintf("(%s) is there in part", w.outcome)
+	default:
+		return nil
 	}
-	return bad
+	return []string{fmt.Sprintf("%s %s %s: it is %d times in the log and %d times in the state", w.kind, w.token, what, log, state)}
 }
 
 // judgeLane looks at what a runner published: what is there are its first items,

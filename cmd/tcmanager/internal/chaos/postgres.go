@@ -59,7 +59,7 @@ func (s *onPostgres) open(ctx context.Context) (store.Store, error) {
 	return postgres.Open(ctx, postgres.Options{DSN: s.cluster.DSN("chaos")})
 }
 
-func (s *onPostgres) told() map[string]string { return nil }
+func (s *onPostgres) told() []string { return nil }
 
 func (s *onPostgres) close() error {
 	if s.wire != nil {

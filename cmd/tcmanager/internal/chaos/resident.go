@@ -47,8 +47,20 @@ func (r *resident) move(here bool, bound time.Duration) {
 	r.here, r.bound, r.since, r.joined = here, bound, time.Now(), time.Time{}
 }
 
-// live comes and goes until ctx ends. In the end it is there.
-func (r *resident) live(ctx context.Context) {
+// live comes and goes until ctx ends, and is there then or goes once more. It is
+// over when everybody must know.
+func (r *resident) live(ctx, last context.Context, goes bool, home time.Duration) {
+	r.comeAndGo(ctx)
+	if goes {
+		r.stay(last, reconnect)
+		r.log.add(r.depart(last))
+		pause(last, home)
+		return
+	}
+	r.stay(last, reconnect+home)
+}
+
+func (r *resident) comeAndGo(ctx context.Context) {
 	for ctx.Err() == nil {
 		r.move(true, 0)
 		r.stay(ctx, time.Duration(2000+r.rng.IntN(9000))*time.Millisecond)

@@ -25,8 +25,8 @@ type Store interface {
 	faults() []fault
 	// open opens it, once the server has ended.
 	open(ctx context.Context) (store.Store, error)
-	// told returns what the log of a server must say after some of the faults.
-	told() map[string]string
+	// told returns what the log of the server must say after what happened to it.
+	told() []string
 	// close ends it and throws away what it holds.
 	close() error
 }
@@ -40,9 +40,10 @@ type onSQLite struct {
 	dir     string
 	limited bool
 	server  *process // of which readiness is asked; set by use
+	noticed bool     // the server had no room for something
 }
 
-func (s *onSQLite) use(p *process)  { s.server = p }
+func (s *onSQLite) use(p *process) { s.server = p }
 func (s *onSQLite) data() string   { return filepath.Join(s.dir, "data") }
 func (s *onSQLite) args() []string { return []string{"--data-dir", s.data()} }
 
@@ -54,8 +55,11 @@ func (s *onSQLite) close() error { return os.RemoveAll(s.data()) }
 
 const diskFull = "disk full"
 
-func (s *onSQLite) told() map[string]string {
-	return map[string]string{diskFull: "disk is full"}
+func (s *onSQLite) told() []string {
+	if s.noticed {
+		return []string{"the disk is full; free some space"}
+	}
+	return nil
 }
 
 func (s *onSQLite) faults() []fault {
@@ -65,22 +69,22 @@ func (s *onSQLite) faults() []fault {
 	return []fault{{name: diskFull, weight: 10, strike: s.fill}}
 }
 
-// fill takes all space there is for a while. Once there is some again, the server
-// must go on by itself.
+// fill takes all space there is, until the server says that it can't work any more
+// and for a while after that; SQLite has some room in its log for a time. Once there
+// is space again, the server must go on by itself.
 func (s *onSQLite) fill(ctx context.Context, rng *rand.Rand) error {
 	ballast := filepath.Join(s.dir, "ballast")
 	err := writeUntilFull(ballast)
-	for range 1 + rng.IntN(8) { // what the server gives back is taken too
-		pause(ctx, time.Duration(100+rng.IntN(200))*time.Millisecond)
-		err = errors.Join(err, writeUntilFull(ballast))
+	after := rng.IntN(6)
+	for tries := 0; tries < 40 && after > 0 && err == nil; tries++ {
+		if works, _ := s.server.works(ctx); !works {
+			s.noticed = true
+			after--
+		}
+		pause(ctx, 100*time.Millisecond)
+		err = writeUntilFull(ballast) // what was given back is taken too
 	}
-	if err := errors.Join(err, os.Remove(ballast)); err != nil {
-		return err
-	}
-	if s.server == nil {
-		return nil
-	}
-	return s.server.ready(ctx)
+	return errors.Join(err, os.Remove(ballast), s.server.ready(ctx))
 }
 
 func writeUntilFull(path string) error {
@@ -101,25 +105,30 @@ const readyWait = 5 * time.Second
 
 // ready waits until the server says that it can work.
 func (p *process) ready(ctx context.Context) error {
-	client := http.Client{Timeout: 2 * time.Second}
-	defer client.CloseIdleConnections()
 	var last string
-	for deadline := time.Now().Add(readyWait); time.Now().Before(deadline); pause(ctx, 50*time.Millisecond) {
-		req, err := http.NewRequestWithContext(context.WithoutCancel(ctx), http.MethodGet, "http://"+p.http+"/readyz", http.NoBody)
-		if err != nil {
-			return err
-		}
-		res, err := client.Do(req)
-		if err != nil {
-			last = err.Error()
-			continue
-		}
-		text, _ := io.ReadAll(io.LimitReader(res.Body, 1000))
-		_ = res.Body.Close()
-		if res.StatusCode == http.StatusOK {
+	for deadline := time.Now().Add(readyWait); time.Now().Before(deadline); pause(context.WithoutCancel(ctx), 50*time.Millisecond) {
+		var works bool
+		if works, last = p.works(ctx); works {
 			return nil
 		}
-		last = string(text)
 	}
 	return fmt.Errorf("the server is not ready again after %s: %s", readyWait, last)
+}
+
+// works asks the server whether it can work.
+func (p *process) works(ctx context.Context) (ok bool, what string) {
+	client := http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	req, err := http.NewRequestWithContext(context.WithoutCancel(ctx), http.MethodGet, "http://"+p.http+"/readyz", http.NoBody)
+	if err != nil {
+		return false, err.Error()
+	}
+	res, err := client.Do(req)
+	if err != nil {
+		return false, err.Error()
+	}
+	text, err := io.ReadAll(io.LimitReader(res.Body, 1000))
+	if err = errors.Join(err, res.Body.Close()); err != nil {
+		return false, err.Error()
+	}
+	return res.StatusCode == http.StatusOK, string(text)
 }

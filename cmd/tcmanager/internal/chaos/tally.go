@@ -33,12 +33,6 @@ func (t *tally) total() int {
 	return sum
 }
 
-func (t *tally) of(what string) int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.n[what]
-}
-
 // merge adds what another one counted.
 func (t *tally) merge(other *tally) {
 	other.mu.Lock()
