@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -28,7 +29,7 @@ func TestABrokenServerLosesNothing(t *testing.T) {
 			dir := t.TempDir()
 			report, err := chaos.Run(t.Context(), chaos.Config{
 				Seed: s.seed, Duration: 7 * time.Second, Server: []string{server}, TCM: tcm, Dir: dir, Out: t.Output(),
-				Store:   func() (chaos.Store, error) { return chaos.SQLite(dir, false), nil },
+				Store:   func(context.Context) (chaos.Store, error) { return chaos.SQLite(dir, false), nil },
 				Clients: 6, Home: 2 * time.Second,
 			})
 			if err != nil {
@@ -49,7 +50,7 @@ func TestAServerThatIsKilledLosesNothing(t *testing.T) {
 	dir := t.TempDir()
 	report, err := chaos.Kills(t.Context(), chaos.Config{
 		Seed: 1, Server: []string{server}, TCM: tcm, Dir: dir, Out: t.Output(),
-		Store: func() (chaos.Store, error) { return chaos.SQLite(dir, false), nil },
+		Store: func(context.Context) (chaos.Store, error) { return chaos.SQLite(dir, false), nil },
 	}, kills)
 	if err != nil {
 		t.Fatal(err)

@@ -51,7 +51,7 @@ type Config struct {
 	Env      []string      // for the server
 	TCM      string        // the program of runners; empty for none
 	Dir      string        // for logs and what is kept; must exist
-	Store    func() (Store, error)
+	Store    func(context.Context) (Store, error)
 	Clients  int // of the crowd; 0 for 12
 	// Home is how long it is looked at the end who is shown as present; 0 means until
 	// everybody who has gone must be known to have.
@@ -144,7 +144,7 @@ func (s *stage) rng(n uint64) *rand.Rand { return rand.New(rand.NewPCG(s.seed, n
 // open starts the server and gathers those who will use it.
 func (s *stage) open(ctx context.Context) error {
 	var err error
-	if s.store, err = s.Config.Store(); err != nil {
+	if s.store, err = s.Store(ctx); err != nil {
 		return err
 	}
 	rng := s.rng(0)
@@ -302,7 +302,7 @@ func (s *stage) run(ctx context.Context, d time.Duration) {
 	})
 	s.fate.work(busy, s.rng(2))
 	if err := s.server.ready(ctx); err != nil && ctx.Err() == nil {
-		s.fate.complain("in the end: %v", err)
+		s.fate.complainf("in the end: %v", err)
 	}
 	<-busy.Done()
 	for _, n := range s.networks[:len(s.clients)] {

@@ -125,7 +125,7 @@ func (c *clerk) repeat(ctx context.Context, w *wish, answer proto.Message) {
 	}
 	c.tally.add("repeats")
 	if !proto.Equal(again, answer) {
-		c.ledger.complain("%s %s was asked for twice and got another answer: %v, then %v", w.kind, w.token, answer, again)
+		c.ledger.complainf("%s %s was asked for twice and got another answer: %v, then %v", w.kind, w.token, answer, again)
 	}
 }
 

@@ -70,7 +70,7 @@ func (f *fate) work(ctx context.Context, rng *rand.Rand) {
 			next = f.faults[n]
 		}
 		if err := f.happen(ctx, rng, next); err != nil {
-			f.complain("%s: %v", next.name, err)
+			f.complainf("%s: %v", next.name, err)
 			return
 		}
 	}
@@ -78,7 +78,7 @@ func (f *fate) work(ctx context.Context, rng *rand.Rand) {
 
 func (f *fate) happen(ctx context.Context, rng *rand.Rand, next fault) error {
 	if err, gone := f.server.gone(); gone {
-		f.complain("%v", err)
+		f.complainf("%v", err)
 		if err := f.server.start(); err != nil {
 			return err
 		}
@@ -100,7 +100,7 @@ func (f *fate) mark(at time.Time) {
 	f.struck = at
 }
 
-func (f *fate) complain(format string, args ...any) {
+func (f *fate) complainf(format string, args ...any) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.bad = append(f.bad, fmt.Sprintf(format, args...))

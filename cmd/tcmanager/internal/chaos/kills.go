@@ -56,7 +56,7 @@ func Kills(ctx context.Context, c Config, n int) (_ *KillReport, err error) {
 
 func (s *stage) openForKills(ctx context.Context) error {
 	var err error
-	if s.store, err = s.Config.Store(); err != nil {
+	if s.store, err = s.Store(ctx); err != nil {
 		return err
 	}
 	p, err := newServer(ctx, s.Config, s.store.args(), "server-kills.log", s.rng(0).IntN)
@@ -92,31 +92,16 @@ func (s *stage) killOnce(ctx context.Context, key string, rng *rand.Rand) error 
 		return err
 	}
 	defer func() { _ = client.Close() }() // what it could say was said to the publisher
-	p := newPublishing(client, s.town, key+"-go", 1)
+	p := newPublishing(ctx, client, s.town, key+"-go", 1)
 	r := runner{town: s.town, tcm: s.TCM}
 	tcm, err := r.startTCM(ctx, s.server.grpc, key+"-tcm")
 	if err != nil {
 		p.leave()
 		return err
 	}
-	at := 10 + rng.IntN(testsEach-20)
-	for i := range testsEach {
-		tcm.test()
-		if i == at {
-			if err := s.server.kill(); err != nil {
-				return errors.Join(err, tcm.kill())
-			}
-			p.leave()
-			if err := s.server.start(); err != nil {
-				return errors.Join(err, tcm.kill())
-			}
-		}
-		if i < at {
-			if err := p.item(false); err != nil {
-				return errors.Join(err, tcm.kill())
-			}
-		}
-		pause(ctx, testEvery)
+	if err := s.publishAcross(ctx, p, tcm, 10+rng.IntN(testsEach-20)); err != nil {
+		tcm.kill()
+		return err
 	}
 	err = tcm.finish()
 	if err == nil && tcm.lane.acked < len(tcm.lane.tokens) {
@@ -125,6 +110,30 @@ func (s *stage) killOnce(ctx context.Context, key string, rng *rand.Rand) error 
 	s.ledger.addLane(p.lane)
 	s.ledger.addLane(tcm.lane)
 	return err
+}
+
+// publishAcross publishes, and kills the server before item at.
+func (s *stage) publishAcross(ctx context.Context, p *publishing, tcm *tcmRun, at int) error {
+	defer p.leave()
+	for i := range testsEach {
+		tcm.test()
+		var err error
+		switch {
+		case i < at:
+			err = p.item(false)
+		case i == at:
+			if err = s.server.kill(); err == nil {
+				p.leave()
+				err = s.server.start()
+			}
+		default:
+		}
+		if err != nil {
+			return err
+		}
+		pause(ctx, testEvery)
+	}
+	return nil
 }
 
 // countKills looks for what was acknowledged.

@@ -58,7 +58,7 @@ func (l *ledger) addLane(n lane) {
 	l.lanes = append(l.lanes, n)
 }
 
-func (l *ledger) complain(format string, args ...any) {
+func (l *ledger) complainf(format string, args ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.wrong = append(l.wrong, fmt.Sprintf(format, args...))
@@ -254,7 +254,7 @@ func (f *found) judge(w write) []string {
 		state = log
 	}
 	least, most := min(log, state), max(log, state)
-	what := ""
+	var what string
 	switch {
 	case w.outcome == acked && least == 0:
 		what = "was acknowledged and is lost"

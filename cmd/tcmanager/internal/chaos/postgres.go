@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -17,14 +19,14 @@ import (
 
 // Postgres returns a store on a PostgreSQL of its own, which the server reaches over
 // a network of its own.
-func Postgres() (Store, error) {
-	c, err := pgtest.Start()
+func Postgres(ctx context.Context, dir string) (Store, error) {
+	c, err := pgtest.Start() //nolint:contextcheck // it has a patience of its own
 	if err != nil {
 		return nil, err
 	}
-	s := &onPostgres{cluster: c}
-	if s.wire, err = wireTo(context.Background(), c.Addr()); err == nil {
-		err = s.exec("postgres", "CREATE DATABASE chaos TEMPLATE template0")
+	s := &onPostgres{cluster: c, dir: dir}
+	if s.wire, err = wireTo(ctx, c.Addr()); err == nil {
+		err = s.exec(ctx, "postgres", "CREATE DATABASE chaos TEMPLATE template0")
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.close())
@@ -34,12 +36,13 @@ func Postgres() (Store, error) {
 
 type onPostgres struct {
 	cluster *pgtest.Cluster
+	dir     string // for what the server keeps beside it
 	wire    *wire
 	server  *process
 }
 
-func (s *onPostgres) exec(database, statement string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+func (s *onPostgres) exec(ctx context.Context, database, statement string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, s.cluster.DSN(database))
 	if err != nil {
@@ -52,7 +55,7 @@ func (s *onPostgres) exec(database, statement string) error {
 func (s *onPostgres) use(p *process) { s.server = p }
 
 func (s *onPostgres) args() []string {
-	return []string{"--store", strings.Replace(s.cluster.DSN("chaos"), s.cluster.Addr(), s.wire.addr(), 1)}
+	return []string{"--data-dir", filepath.Join(s.dir, "data"), "--store", strings.Replace(s.cluster.DSN("chaos"), s.cluster.Addr(), s.wire.addr(), 1)}
 }
 
 func (s *onPostgres) open(ctx context.Context) (store.Store, error) {
@@ -65,7 +68,7 @@ func (s *onPostgres) close() error {
 	if s.wire != nil {
 		s.wire.close()
 	}
-	return s.cluster.Stop()
+	return errors.Join(s.cluster.Stop(), os.RemoveAll(filepath.Join(s.dir, "data")))
 }
 
 func (s *onPostgres) faults() []fault {
@@ -104,11 +107,11 @@ func (s *onPostgres) kill(ctx context.Context, rng *rand.Rand) error {
 		return err
 	}
 	pause(ctx, time.Duration(rng.IntN(1500))*time.Millisecond)
-	return errors.Join(s.cluster.Run(), s.back(ctx))
+	return errors.Join(s.cluster.Run(), s.back(ctx)) //nolint:contextcheck // as above
 }
 
 func (s *onPostgres) restart(ctx context.Context, _ *rand.Rand) error {
-	return errors.Join(s.cluster.Shutdown(), s.cluster.Run(), s.back(ctx))
+	return errors.Join(s.cluster.Shutdown(), s.cluster.Run(), s.back(ctx)) //nolint:contextcheck // as above
 }
 
 func (s *onPostgres) freeze(ctx context.Context, rng *rand.Rand) error {
@@ -120,7 +123,7 @@ func (s *onPostgres) freeze(ctx context.Context, rng *rand.Rand) error {
 }
 
 func (s *onPostgres) endBackends(ctx context.Context, _ *rand.Rand) error {
-	err := s.exec("postgres", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'tcmanager%'")
+	err := s.exec(ctx, "postgres", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'tcmanager%'")
 	return errors.Join(err, s.back(ctx))
 }
 

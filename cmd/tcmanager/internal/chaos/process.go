@@ -41,7 +41,7 @@ func (p *process) start() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	args := slices.Concat(p.program[1:], p.args, []string{"--grpc-addr", p.grpc, "--http-addr", p.http})
-	cmd := exec.Command(p.program[0], args...) //nolint:gosec // what was built here
+	cmd := exec.Command(p.program[0], args...) //nolint:gosec,noctx // what was built here; it is ended by end
 	cmd.Env = append(os.Environ(), p.env...)
 	cmd.Stdout, cmd.Stderr = p.log, p.log
 	// It must not outlive this process, also if that is killed.
@@ -75,7 +75,7 @@ func (p *process) awaitLocked() error {
 }
 
 func listens(addr string) bool {
-	conn, err := net.DialTimeout("tcp", addr, time.Second)
+	conn, err := net.DialTimeout("tcp", addr, time.Second) //nolint:noctx // it has a timeout
 	if err != nil {
 		return false
 	}

@@ -40,7 +40,7 @@ func (r *runner) work(ctx, last context.Context) {
 			err = r.stream(ctx, last, key)
 		}
 		if err != nil {
-			r.ledger.complain("runner %s: %v", r.name, err)
+			r.ledger.complainf("runner %s: %v", r.name, err)
 			return
 		}
 		pause(ctx, time.Duration(r.rng.IntN(300))*time.Millisecond)
@@ -58,7 +58,7 @@ func (r *runner) publish(ctx, last context.Context, key string) error {
 		return err
 	}
 	defer func() { _ = client.Close() }() // what it could say was said to the publisher
-	first := newPublishing(client, r.town, key, 1)
+	first := newPublishing(ctx, client, r.town, key, 1)
 	var group sync.WaitGroup
 	firstRng, secondRng := rand.New(rand.NewPCG(r.rng.Uint64(), 1)), rand.New(rand.NewPCG(r.rng.Uint64(), 2))
 	takenOver, after := r.rng.IntN(6) == 0, time.Duration(r.rng.IntN(600))*time.Millisecond
@@ -69,7 +69,7 @@ func (r *runner) publish(ctx, last context.Context, key string) error {
 		// A publisher that lost its connection doesn't learn of the other one, and takes
 		// its acks for its own when it comes back: those are not believed.
 		first.believe(first.Report())
-		second := newPublishing(client, r.town, key, 2)
+		second := newPublishing(ctx, client, r.town, key, 2)
 		second.publish(ctx, last, secondRng)
 		group.Wait()
 		r.ledger.addLane(second.lane)
@@ -84,7 +84,7 @@ type publishing struct {
 	*tcmanager.Publisher
 	lane   lane
 	tally  *tally
-	ended  chan error
+	ended  chan struct{} // closed when Run has ended
 	suite  string
 	number int
 
@@ -92,13 +92,16 @@ type publishing struct {
 	believed bool // lane.acked is what it will be; guarded by mu
 }
 
-func newPublishing(client *tcmanager.Client, t *town, key string, part int) *publishing {
+func newPublishing(ctx context.Context, client *tcmanager.Client, t *town, key string, part int) *publishing {
 	p := &publishing{
 		lane: lane{name: fmt.Sprintf("%s/%d", key, part), bad: map[int]bool{}}, tally: t.tally,
-		ended: make(chan error, 1), suite: fmt.Sprintf("%s/%d", key, part),
+		ended: make(chan struct{}), suite: fmt.Sprintf("%s/%d", key, part),
 	}
 	p.Publisher = client.NewPublisher(tcmanager.PublisherConfig{Project: "alpha", RunKey: key, MemoryLimit: 64 << 10, OnWelcome: t.addRun})
-	go func() { p.ended <- p.Run(context.Background()) }() // until Close
+	go func() {
+		defer close(p.ended)
+		_ = p.Run(context.WithoutCancel(ctx)) // until Close; why is in the report
+	}()
 	return p
 }
 
@@ -121,10 +124,10 @@ func (p *publishing) item(bad bool) error {
 	return nil
 }
 
-// leave ends the Publisher at once and notes what it was told.
+// leave ends the Publisher at once and notes what it was told. It may be called again.
 func (p *publishing) leave() {
 	p.Close()
-	<-p.ended // why is in the report
+	<-p.ended
 	p.believe(p.Report())
 }
 
@@ -167,7 +170,8 @@ func (r *runner) stream(ctx, last context.Context, key string) error {
 		switch {
 		case killed && n == tests/2:
 			r.tally.add("runners killed")
-			return r.judge(s, s.kill())
+			s.kill()
+			return r.judge(s, nil)
 		case r.rng.IntN(300) == 0:
 			r.tally.add("runners paused")
 			s.pause(ctx, time.Duration(200+r.rng.IntN(3000))*time.Millisecond)
@@ -246,11 +250,10 @@ func (s *tcmRun) pause(ctx context.Context, d time.Duration) {
 }
 
 // kill ends tcm without a word: what it knew of acks is gone with it.
-func (s *tcmRun) kill() error {
+func (s *tcmRun) kill() {
 	_ = s.cmd.Process.Kill() // it may have ended
 	_ = s.in.Close()
 	_ = s.cmd.Wait() // it was killed
-	return nil
 }
 
 // finish ends the recording and waits for tcm. If it doesn't say that something was

@@ -146,7 +146,7 @@ func (w *wire) connect(near net.Conn) {
 		reset(near)
 		return
 	}
-	far, err := net.DialTimeout("tcp", w.to, dialWait)
+	far, err := net.DialTimeout("tcp", w.to, dialWait) //nolint:noctx // it has a timeout
 	if err != nil {
 		reset(near)
 		return

@@ -28,7 +28,7 @@ func main() { os.Exit(run()) }
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if code, done := alone(); done {
+	if code, done := alone(ctx); done {
 		return code
 	}
 	bad, err := try(ctx)

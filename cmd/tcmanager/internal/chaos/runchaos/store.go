@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -12,7 +13,7 @@ import (
 )
 
 // storeOf returns what makes the stores that servers are broken on.
-func storeOf(name, dir string) (func() (chaos.Store, error), error) {
+func storeOf(name, dir string) (func(context.Context) (chaos.Store, error), error) {
 	switch name {
 	case "", "sqlite":
 		disk := filepath.Join(dir, "disk")
@@ -23,9 +24,9 @@ func storeOf(name, dir string) (func() (chaos.Store, error), error) {
 		if !limited {
 			fmt.Println("a full disk is not tried: that needs root, to mount a small one")
 		}
-		return func() (chaos.Store, error) { return chaos.SQLite(disk, limited), nil }, nil
+		return func(context.Context) (chaos.Store, error) { return chaos.SQLite(disk, limited), nil }, nil
 	case "postgres":
-		return chaos.Postgres, nil
+		return func(ctx context.Context) (chaos.Store, error) { return chaos.Postgres(ctx, dir) }, nil
 	default:
 		return nil, fmt.Errorf("CHAOS_STORE: %q is not one of sqlite, postgres", name)
 	}
@@ -41,12 +42,13 @@ func ownMounts() bool { return os.Getenv("CHAOS_OWN_MOUNTS") != "" }
 
 // alone runs this program again where it may mount what it likes, if this user may
 // do that. It returns the code to end with, and false if it can't be done.
-func alone() (code int, done bool) {
+func alone(ctx context.Context) (code int, done bool) {
 	self, err := os.Executable()
 	if err != nil || ownMounts() || os.Getuid() != 0 {
 		return 0, false
 	}
-	cmd := exec.Command(self) //nolint:gosec // itself
+	cmd := exec.CommandContext(ctx, self) //nolint:gosec // itself
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // it ends what it started
 	cmd.Env = append(os.Environ(), "CHAOS_OWN_MOUNTS=1")
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGTERM}
