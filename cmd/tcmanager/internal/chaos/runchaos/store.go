@@ -47,7 +47,7 @@ func alone(ctx context.Context) (code int, done bool) {
 	if err != nil || ownMounts() || os.Getuid() != 0 {
 		return 0, false
 	}
-	cmd := exec.CommandContext(ctx, self) //nolint:gosec // itself
+	cmd := exec.CommandContext(ctx, self)                                    //nolint:gosec // itself
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // it ends what it started
 	cmd.Env = append(os.Environ(), "CHAOS_OWN_MOUNTS=1")
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
