@@ -34,7 +34,7 @@ type fate struct {
 	bad    []string
 }
 
-func newFate(p *process, rec *history.Recorder, t *tally, of Store) *fate {
+func newFate(p *process, rec *history.Recorder, t *tally, others []fault) *fate {
 	f := &fate{server: p, rec: rec, tally: t, struck: time.Now()}
 	f.faults = append([]fault{
 		{name: "server killed", weight: 25, strike: f.kill, still: true},
@@ -45,7 +45,7 @@ func newFate(p *process, rec *history.Recorder, t *tally, of Store) *fate {
 		{name: "server paused for longer than clients wait", weight: 8, still: true, strike: func(ctx context.Context, rng *rand.Rand) error {
 			return f.freeze(ctx, silence+time.Duration(300+rng.IntN(1500))*time.Millisecond)
 		}},
-	}, of.faults()...)
+	}, others...)
 	return f
 }
 

@@ -5,6 +5,7 @@
 //	CHAOS_SEED   what to repeat; a random number
 //	CHAOS_STORE  sqlite or postgres; sqlite
 //	CHAOS_DIR    where logs and histories of what went wrong are kept; a temporary one
+//	CHAOS_CLOCK  if it is set, the server's clock jumps too: a build of some minutes
 //	CHAOS_KILLS  instead, kill the server so many times while it is published to
 package main
 
@@ -74,6 +75,11 @@ func try(ctx context.Context) (bad bool, err error) {
 	c.Store, err = storeOf(os.Getenv("CHAOS_STORE"), dir)
 	if err != nil {
 		return false, err
+	}
+	if c.Clock = os.Getenv("CHAOS_CLOCK") != ""; c.Clock {
+		if c.Server[0], err = chaos.BuildWithClock(ctx, ".", dir); err != nil {
+			return false, err
+		}
 	}
 	fmt.Printf("seed %d; logs are in %s\n", seed, dir)
 	if kills > 0 {
