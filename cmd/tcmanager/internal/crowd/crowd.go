@@ -61,6 +61,7 @@ type Client struct {
 	stream  carrier.Stream // nil while there is none
 	ended   chan struct{}  // closed when the stream has been read to its end
 	pinged  time.Time
+	doubts  bool // what is read may be old, for a reason that is not the client's
 
 	mu        sync.Mutex // guards the rest
 	changed   chan struct{}
@@ -129,7 +130,7 @@ func (c *Client) Open(ctx context.Context, by carrier.Carrier, more ...Target) e
 	c.number++
 	c.carrier = by
 	c.record(history.Record{Kind: history.Opened, User: c.user, Carrier: by.String(), Until: until})
-	if c.cfg.Busy {
+	if c.doubts || c.cfg.Busy {
 		c.record(history.Record{Kind: history.Stalled})
 	}
 	first := c.hello()
@@ -228,6 +229,9 @@ func (c *Client) Ping() error {
 	return c.stream.Send(&pb.SubscribeRequest{Frame: &pb.SubscribeRequest_Ping{Ping: &pb.Ping{}}})
 }
 
+// Quiet is how long the client has said nothing.
+func (c *Client) Quiet() time.Duration { return time.Since(c.pinged) }
+
 // Renew goes on with a new token, if the carrier takes one.
 func (c *Client) Renew() error {
 	c.mu.Lock()
@@ -242,6 +246,15 @@ func (c *Client) Renew() error {
 	}
 	c.record(history.Record{Kind: history.Renewed, Until: until})
 	return c.stream.Send(&pb.SubscribeRequest{Frame: &pb.SubscribeRequest_RefreshToken{RefreshToken: &pb.RefreshToken{Token: token}}})
+}
+
+// Doubt says whether what is read may be old, because something on the way holds it
+// back. Of a stream that it was true for it stays true.
+func (c *Client) Doubt(may bool) {
+	if may && c.stream != nil {
+		c.record(history.Record{Kind: history.Stalled})
+	}
+	c.doubts = may
 }
 
 // Stall stops reading for a while.
