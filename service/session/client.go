@@ -114,6 +114,9 @@ func (s *Session) receive(ctx context.Context, hello chan<- error) {
 			s.end(streamEnd(err))
 			return
 		}
+		if ctx.Err() != nil { // a newer stream may have taken the session over
+			return
+		}
 		// The sender, which ends a session with its token, may be stuck in a Send.
 		if s.isExpired() {
 			s.end(errExpired)

@@ -501,3 +501,21 @@ func TestARunThatOneLeftByOneselfStillComesWithItsProject(t *testing.T) {
 		}
 	})
 }
+
+func TestWhatAnOlderStreamStillSaysDoesNotTouchTheNewerOne(t *testing.T) {
+	onStage(t, session.Config{}, func(t *testing.T, st *stage) {
+		old := st.connect(scene.Tester)
+		id := old.hello("").SessionId
+		old.join(&pb.JoinRoom{Room: room})
+		st.say(100) // the older stream is stuck and ends late
+		synctest.Wait()
+		fresh := st.connect(scene.Tester)
+		fresh.hello(id)
+		fresh.join(&pb.JoinRoom{Room: room})
+		old.in <- &pb.SubscribeRequest{Frame: &pb.SubscribeRequest_Leave{Leave: &pb.LeaveRoom{Room: room}}} // sent before, it comes only now
+		synctest.Wait()
+		if got := st.present(); got != "tester ONLINE" {
+			t.Errorf("the room shows %q, want the tester online", got)
+		}
+	})
+}
