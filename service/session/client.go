@@ -125,6 +125,7 @@ func (s *Session) receive(ctx context.Context, hello chan<- error) {
 		s.heardAt.Store(time.Now().UnixNano())
 		s.setHandling(true)
 		s.handle(ctx, req)
+		s.out.paced(ctx)
 		s.setHandling(false)
 		if ctx.Err() != nil {
 			return
