@@ -176,13 +176,12 @@ func (r *runner) judge(s *tcmRun, err error) error {
 
 // tcmRun is a tcm that reads a recording as it is made.
 type tcmRun struct {
-	cmd    *exec.Cmd
-	in     io.WriteCloser
-	w      *bufio.Writer
-	said   *strings.Builder
-	pkg    string
-	lane   lane
-	notAll bool // it said that not all was uploaded
+	cmd  *exec.Cmd
+	in   io.WriteCloser
+	w    *bufio.Writer
+	said *strings.Builder
+	pkg  string
+	lane lane
 }
 
 func (r *runner) startTCM(ctx context.Context, addr, key string) (*tcmRun, error) {
@@ -251,12 +250,7 @@ func (s *tcmRun) finish() error {
 	_ = s.in.Close()
 	err := s.cmd.Wait()
 	text := s.said.String()
-	s.notAll = strings.Contains(text, "not uploaded") || strings.Contains(text, "didn't confirm")
-	switch {
-	case strings.Contains(text, "not uploaded"), strings.Contains(text, "refused"):
-	case err != nil:
-		return fmt.Errorf("tcm ended with %w, and its tests passed:\n%s", err, text)
-	default:
+	if !strings.Contains(text, "were not uploaded") && !strings.Contains(text, "the server refused") && !strings.Contains(text, "didn't confirm") {
 		s.lane.acked = len(s.lane.tokens)
 	}
 	if err != nil {
