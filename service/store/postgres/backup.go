@@ -124,7 +124,7 @@ func (d Database) Backup(ctx context.Context, to string, p store.Progress) error
 	// pg_dump is given this transaction's moment, so that the header can't say
 	// something else than what follows.
 	var snapshot string
-	if _, err = conn.Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"); err == nil {
+	if _, err = conn.Exec(ctx, "BEGIN READ ONLY, ISOLATION LEVEL REPEATABLE READ"); err == nil {
 		err = conn.QueryRow(ctx, "SELECT pg_export_snapshot()").Scan(&snapshot)
 	}
 	if err != nil {

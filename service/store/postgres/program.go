@@ -65,7 +65,7 @@ func (d Database) find(ctx context.Context, name string, atLeast int) (program, 
 		}
 	}
 	if best.path == "" {
-		found := fmt.Sprintf("there is none in PATH or %s", places)
+		found := "there is none in PATH or " + places
 		if len(tooOld) > 0 {
 			found = strings.Join(tooOld, ", ")
 		}
@@ -77,7 +77,7 @@ func (d Database) find(ctx context.Context, name string, atLeast int) (program, 
 func askMajor(ctx context.Context, path string) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, path, "--version").Output() //nolint:gosec // PostgreSQL's own
+	out, err := exec.CommandContext(ctx, path, "--version").Output()
 	if err != nil {
 		return 0, err
 	}
