@@ -2,10 +2,12 @@ import { type Browser, type BrowserContext, chromium, type Locator, type Page } 
 import { patienceMs } from "./processes";
 export type Person = "demo-manager" | "demo-tester" | "demo-viewer";
 
+export const chromiumPath = process.env.CHROMIUM ?? "/usr/bin/chromium";
+
 /** Starts Debian's Chromium, without a window. */
 export async function startBrowser(args: readonly string[] = []): Promise<Browser> {
   return await chromium.launch({
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    executablePath: chromiumPath,
     headless: true,
     args: [
       "--no-sandbox",
@@ -22,7 +24,7 @@ export async function startBrowser(args: readonly string[] = []): Promise<Browse
 }
 
 /** Where the page is: a server, or the network before it. */
-interface Place {
+export interface Place {
   readonly url: string;
 }
 
@@ -31,10 +33,12 @@ export class Visitor {
   /** Errors that the pages threw or wrote to the console. */
   readonly errors: string[] = [];
 
-  private constructor(
+  constructor(
     readonly context: BrowserContext,
     private readonly place: Place,
-  ) {}
+  ) {
+    context.setDefaultTimeout(patienceMs);
+  }
 
   static async enter(
     browser: Browser,
@@ -45,7 +49,6 @@ export class Visitor {
       viewport: { width: options.width ?? 1440, height: 900 },
       colorScheme: options.colorScheme ?? "light",
     });
-    context.setDefaultTimeout(patienceMs);
     return new Visitor(context, place);
   }
 

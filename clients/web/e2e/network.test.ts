@@ -2,6 +2,7 @@ import type { Page } from "playwright-core";
 import { describe, expect, it } from "vitest";
 import { byId, gone, mark, notReloaded, type Said, says, see, signIn, there } from "./browser";
 import { Network } from "./network";
+import { OwnBrowser } from "./own-browser";
 import { SampleRun } from "./sample";
 import { setScene } from "./scene";
 import { showsTheRun } from "./truth";
@@ -58,6 +59,7 @@ describe.each(["websocket", "stream"] as const)("over %s", (carrier) => {
     network.forget();
     await finish(run);
     await says(page, { state: "lost" });
+    network.heal();
     await says(page, { state: "live" });
     await isRight(page);
   });
@@ -76,16 +78,24 @@ it("a page in a network that lets nothing through can be told to try at once whe
 });
 
 it("a tab that was frozen for longer than the server waits is right when it thaws", async () => {
-  const { run, page } = await atTheDoor("websocket");
+  const run = await SampleRun.start(scene.server);
+  scene.after(() => run.close());
   const watching = await scene.visitor();
   const watcher = await watching.open(await run.address(), "demo-manager");
+  const browser = await OwnBrowser.start(scene.server);
+  scene.after(() => browser.close());
+  const page = await browser.visitor.open(await run.address(), "demo-tester");
+  await see(byId(page, "running-test", { test: "TestDoorOpens" }));
+  await mark(page);
+
   await there(byId(watcher, "presence-user", { user: "demo-tester" }));
-  const cdp = await page.context().newCDPSession(page);
-  await cdp.send("Page.setWebLifecycleState", { state: "frozen" });
+  await browser.cover();
+  await browser.freeze(page);
   await gone(byId(watcher, "presence-user", { user: "demo-tester" })); // the server has let go of it
   await finish(run);
   await see(byId(watcher, "run-state", { state: "failed" }));
-  await cdp.send("Page.setWebLifecycleState", { state: "active" });
+  await browser.thaw(page);
+  await page.bringToFront();
   await says(page, { state: "live", carrier: "websocket" });
   await isRight(page);
   await there(byId(watcher, "presence-user", { user: "demo-tester", state: "online" }));

@@ -1,4 +1,9 @@
-import { createServer as createHttpServer, type IncomingMessage, request, type ServerResponse } from "node:http";
+import {
+  createServer as createHttpServer,
+  type IncomingMessage,
+  request,
+  type ServerResponse,
+} from "node:http";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { buffer } from "node:stream/consumers";
 
@@ -26,6 +31,7 @@ export class Network {
   private target = { host: "", port: 0 };
   private state: "up" | "cut" | "silent" = "up";
   private readonly sockets = new Set<Socket>();
+  private readonly forgotten = new Set<Socket>();
   private readonly pairs = new Set<Pair>();
   private readonly door = createServer((socket) => this.arrive(socket));
   private readonly bufferer = createHttpServer((asked, answer) => this.pass(asked, answer));
@@ -53,17 +59,19 @@ export class Network {
     this.forget();
   }
 
-  /** As silence, but only for the connections that are there; so do routers that run out of memory. */
+  /** As silence, but only for the connections that are there: so do routers that restart. */
   forget(): void {
     for (const pair of this.pairs) {
       pair.silent = true;
-      for (const socket of [pair.browser, pair.server]) socket.unpipe().resume();
+      this.swallow(pair.browser.unpipe());
+      this.swallow(pair.server.unpipe());
     }
   }
 
-  /** Begins to work again. What was silent stays so; new connections come through. */
+  /** Begins to work again, and resets the connections that it doesn't know any more. */
   heal(): void {
     this.state = "up";
+    for (const socket of this.forgotten) socket.destroy();
     this.websockets = "passed";
     this.buffered = false;
   }
@@ -76,7 +84,7 @@ export class Network {
   private arrive(browser: Socket): void {
     if (this.state === "cut") return void browser.destroy();
     this.keep(browser);
-    if (this.state === "silent") return void browser.resume();
+    if (this.state === "silent") return this.swallow(browser);
     if (this.buffered) return void this.bufferer.emit("connection", browser);
     browser.once("data", (head) => this.connect(browser, head));
   }
@@ -86,10 +94,16 @@ export class Network {
     socket.on("error", () => socket.destroy()).on("close", () => this.sockets.delete(socket));
   }
 
+  /** Reads on, and tells nobody. */
+  private swallow(socket: Socket): void {
+    this.forgotten.add(socket);
+    socket.on("close", () => this.forgotten.delete(socket)).resume();
+  }
+
   private connect(browser: Socket, head: Buffer): void {
     browser.pause();
     const fate = /^upgrade: *websocket/im.test(head.toString("latin1")) ? this.websockets : "passed";
-    if (this.state === "silent") return void browser.resume();
+    if (this.state === "silent") return this.swallow(browser);
     if (fate === "refused") {
       return void browser.end("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     }
