@@ -74,6 +74,10 @@ generate: $(MODULES) ## Generate gen/ from proto/. Running it twice changes noth
 verify-inputs: build ## Stream real test runs through and compare the counts with an independent count.
 	$(GO) run ./cmd/tcm/internal/verifyinputs
 
+.PHONY: revocation
+revocation: ## Measure how soon a lost right ends, on each carrier.
+	$(GO) test -count=1 -v -run TestARightThatIsLostEndsWithinASecond ./cmd/tcmanager
+
 .PHONY: clean
 clean: ## Remove what was built; data/ stays.
 	rm -rf bin clients/web/dist/assets clients/web/dist/*.html .cache

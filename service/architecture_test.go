@@ -41,11 +41,12 @@ var allowed = []struct {
 	{"service/wire", nil},
 	{"service/history", nil},
 	{"service/limit", nil},
+	{"service/disk", nil},
 
 	// What is kept.
 	{"service/store", []string{"service/event"}},
 	{"service/store/storetest", []string{"service/store", "service/event"}},
-	{"service/store/sqlite", []string{"service/store", "service/event"}},
+	{"service/store/sqlite", []string{"service/store", "service/event", "service/disk"}},
 
 	// Who asks, what for, and how often.
 	{"service/access", []string{"service/store", "service/fault"}},
@@ -62,6 +63,9 @@ var allowed = []struct {
 
 	// What forgets.
 	{"service/retention", []string{"service/once", "service/store"}},
+
+	// What keeps copies.
+	{"service/backup", []string{"service/disk", "service/store"}},
 
 	// Those who listen.
 	{"service/router", []string{"service/event", "service/store"}},

@@ -70,7 +70,7 @@ func TestARestartUnderLoadLosesNothing(t *testing.T) {
 	}
 	cancel()
 	publishers.Wait()
-	w.settle(15*time.Second, crowd...)
+	w.settle(w.quiet(), w.settleTime(), crowd...)
 	for _, c := range crowd {
 		c.Cut()
 	}

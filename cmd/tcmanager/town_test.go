@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -58,7 +59,10 @@ func newTown(t testing.TB, seed uint64, change ...func(*config.Config)) *town {
 		f(&w.cfg)
 	}
 	w.start()
-	t.Cleanup(w.close)
+	watching, stopWatching := context.WithCancel(context.Background())
+	var watch sync.WaitGroup
+	watch.Go(func() { w.rec.Watch(watching) })
+	t.Cleanup(func() { stopWatching(); watch.Wait(); w.close() })
 	var err error
 	if w.sign, err = signerOf(w.cfg); err != nil {
 		t.Fatal(err)
@@ -77,15 +81,16 @@ func newTown(t testing.TB, seed uint64, change ...func(*config.Config)) *town {
 
 func simConfig(t testing.TB) config.Config {
 	cmd := serveCommand()
-	if err := cmd.Flags().Parse([]string{"--dev", "--data-dir", t.TempDir(), "--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--call-rate", "0", "--message-rate", "0"}); err != nil {
+	if err := cmd.Flags().Parse([]string{"--dev", "--data-dir", t.TempDir(), "--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--call-rate", "0", "--message-rate", "0", "--command-rate", "0", "--signal-rate", "0"}); err != nil {
 		t.Fatal(err)
 	}
 	c, _, err := config.Load(cmd.Flags(), func(string) (string, bool) { return "", false })
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Shorter than may be configured: rooms are idle, and Watches end, within a test.
-	c.HeartbeatInterval, c.HeartbeatTimeout = 150*time.Millisecond, 3*time.Second
+	// Less than may be configured: rooms are idle, and Watches end, within a test, and
+	// what comes at once is more than fits into a queue.
+	c.HeartbeatInterval, c.HeartbeatTimeout, c.QueueBytes = 150*time.Millisecond, 3*time.Second, 4<<10
 	return c
 }
 
@@ -229,8 +234,8 @@ func (w *town) targets(user string) []crowd.Target {
 // client returns a client of a user's.
 func (w *town) client(name, user string, seed uint64) *crowd.Client {
 	return crowd.NewClient(crowd.Config{
-		Server:   carrier.Server{GRPC: w.cfg.GRPCAddr, HTTP: w.cfg.HTTPAddr, ReadBuffer: 16 << 10},
-		Recorder: w.rec, Token: w.token, Rooms: func() []crowd.Target { return w.targets(user) },
+		Server:   carrier.Server{GRPC: w.cfg.GRPCAddr, HTTP: w.cfg.HTTPAddr, ReadBuffer: 192 << 10},
+		Recorder: w.rec, Token: w.token, Busy: slowed, Rooms: func() []crowd.Target { return w.targets(user) },
 	}, name, user, seed)
 }
 
@@ -289,17 +294,24 @@ func (w *town) quiet() map[string]history.Position {
 	return nil
 }
 
-// settle sees that every client was told all there is, and records it.
-func (w *town) settle(d time.Duration, clients ...*crowd.Client) {
-	w.t.Helper()
-	heads := w.quiet()
+// settleTime is how long what was committed may take to reach everyone. Only
+// failing tests use it up; TCM_SIM_SETTLE makes those that are meant to fail quick.
+func (w *town) settleTime() time.Duration { return seconds(w.t, "TCM_SIM_SETTLE", 15*time.Second) }
+
+// settle sees that every client was told all there is, and records it. It reports
+// whether all were, within a time that only failing tests use up.
+func (w *town) settle(heads map[string]history.Position, d time.Duration, clients ...*crowd.Client) bool {
 	var group sync.WaitGroup
+	var unsettled atomic.Int32
 	for _, c := range clients {
 		group.Go(func() {
-			c.Settle(context.Background(), d, func(room string) (history.Position, bool) { at, ok := heads[room]; return at, ok })
+			if !c.Settle(context.Background(), d, func(room string) (history.Position, bool) { at, ok := heads[room]; return at, ok }) {
+				unsettled.Add(1)
+			}
 		})
 	}
 	group.Wait()
+	return unsettled.Load() == 0
 }
 
 // log records the store's log. Gone says that the store is about to be replaced.

@@ -2,6 +2,7 @@ package history
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -186,10 +187,8 @@ func (f *finder) behind(s *stay) {
 		f.add(s.stream, s.room, s.from.Offset+1, first.Offset-1, "the stay began at %v, and event %d came first", s.from, first.Offset)
 		return
 	}
-	for _, place := range f.before(s.room, f.log[s.room][first]) {
-		if place == s.from {
-			return
-		}
+	if slices.Contains(f.before(s.room, f.log[s.room][first]), s.from) {
+		return
 	}
 	if _, known := f.log[s.room][first]; known {
 		f.add(s.stream, s.room, first.Offset, first.Offset, "the stay began at %v, which is of another history than event %v", s.from, first)
@@ -279,7 +278,7 @@ func (f *finder) right(r heard) {
 		return
 	}
 	lost, isLost := f.since(user, r.Room, when)
-	if isLost && when.Sub(lost) > Bound && (!r.slow || r.stay != nil && lost.After(r.stay.joined.At)) {
+	if isLost && f.after(lost, when) > Bound && (!r.slow || r.stay != nil && lost.After(r.stay.joined.At)) {
 		f.add(r.stream, r.Room, at, at, "%s %v after %s lost the right", r.Kind, when.Sub(lost).Round(time.Millisecond), user)
 	}
 }
@@ -290,7 +289,7 @@ func (f *finder) token(r heard) {
 	if r.slow {
 		when = r.Time
 	}
-	if !r.until.IsZero() && when.Sub(r.until) > Bound {
+	if !r.until.IsZero() && f.after(r.until, when) > Bound {
 		f.add(r.stream, r.Room, r.Position.Offset, r.Position.Offset, "%s %v after the token ended", r.Kind, when.Sub(r.until).Round(time.Millisecond))
 	}
 }

@@ -30,7 +30,8 @@
 //   - Bookmarkable: when a bookmark or a cursor comes, all up to it was told in
 //     the stay, and it is a place in the log.
 //   - Authorised: later than Bound after a right was lost, or a token ended,
-//     nothing is told that needed it; and nothing of a room outside of a stay.
+//     nothing is told that needed it; and nothing of a room outside of a stay. Time
+//     in which the clients themselves stood still doesn't count.
 package history
 
 import (
@@ -75,6 +76,7 @@ const (
 	Left     Kind = "left"     // Room
 	Stalled  Kind = "stalled"  // the client stopped reading: what it reads from now on may be old
 	Ended    Kind = "ended"    // the stream: Reason
+	Paused   Kind = "paused"   // no client of the process got to run: At, Until; of no session
 	Stayed   Kind = "stayed"   // the room has been quiet: Room, Position (the newest event by then)
 )
 

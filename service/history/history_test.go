@@ -2,11 +2,13 @@ package history_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	. "github.com/tcmanager/tcmanager/service/history"
@@ -113,6 +115,8 @@ func TestGoodHistories(t *testing.T) {
 			Record{Kind: Told, Room: room, Position: pos(3), Hash: "3", At: at(9000), Time: at(300)}).records, lost),
 		"a right that came back": append(open().fresh(2).add(Record{Kind: Told, Room: room, Position: pos(3), Hash: "3", At: at(5000), Time: at(300)}).records,
 			lost, Record{Kind: Gained, User: "ann", Room: project, At: at(1100)}),
+		"clients that stood still": append(open().fresh(2).add(Record{Kind: Told, Room: room, Position: pos(3), Hash: "3", At: at(4000), Time: at(300)}).records,
+			lost, Record{Kind: Paused, At: at(500), Until: at(3500)}),
 		"a token that was renewed": open().add(Record{Kind: Renewed, Until: at(100)}, Record{Kind: Renewed, Until: at(9000)}).fresh(2).
 			add(Record{Kind: Told, Room: room, Position: pos(3), Hash: "3", At: at(5000), Time: at(300)}).records,
 		"an event that a restored log has no longer": append(open().fresh(5).add(Record{Kind: Told, Room: room, Position: Position{1, 6}, Hash: "x"}).records,
@@ -158,6 +162,7 @@ func TestEachGuaranteeFindsWhatBreaksIt(t *testing.T) {
 		{"a bookmark of another history", "Bookmarkable", open().fresh(2).told(3).add(Record{Kind: Bookmark, Room: room, Position: other}).records},
 		{"a bookmark of a room that was left", "Bookmarkable", open().fresh(2).mark(Left, 0).mark(Bookmark, 2).records},
 		{"an event long after the right was lost", "Authorised", append(open().fresh(2).add(late).records, lost)},
+		{"an event long after, though the clients stood still before", "Authorised", append(open().fresh(2).add(late).records, lost, Record{Kind: Paused, At: at(100), Until: at(1200)})},
 		{"a join long after the right was lost", "Authorised", append(open().add(Record{Kind: Asked, ID: 1, Room: room, At: at(4000)},
 			Record{Kind: Joined, ID: 1, Room: room, Position: pos(5), Snapshot: true, At: at(4001)}).records, lost)},
 		{"a slow reader is told what happened later", "Authorised", append(open().fresh(2).add(Record{Kind: Stalled},
@@ -214,4 +219,19 @@ func TestWhatIsNoHistoryIsRefused(t *testing.T) {
 			t.Errorf("%q was read", text)
 		}
 	}
+}
+
+func TestARecorderThatRunsAllTheTimeNotesNoPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rec := NewRecorder(seed)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); rec.Watch(ctx) }()
+		time.Sleep(10 * time.Second)
+		cancel()
+		<-done
+		if n := rec.Count(Paused); n != 0 {
+			t.Errorf("%d pauses of a recorder that ran all the time", n)
+		}
+	})
 }

@@ -1,6 +1,7 @@
 package history
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -24,10 +25,13 @@ type Recorder struct {
 	mu      sync.Mutex // guards the rest
 	history History
 	full    bool
+	counts  map[Kind]int
 }
 
 // NewRecorder returns a recorder of an empty history.
-func NewRecorder(seed uint64) *Recorder { return &Recorder{history: History{Seed: seed}} }
+func NewRecorder(seed uint64) *Recorder {
+	return &Recorder{history: History{Seed: seed}, counts: map[Kind]int{}}
+}
 
 // Add records something, and when, if At doesn't say it.
 func (r *Recorder) Add(rec Record) {
@@ -41,6 +45,42 @@ func (r *Recorder) Add(rec Record) {
 		return
 	}
 	r.history.Records = append(r.history.Records, rec)
+	r.counts[rec.Kind]++
+}
+
+// Count returns how many records of a kind there are.
+func (r *Recorder) Count(kind Kind) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.counts[kind]
+}
+
+const (
+	tick = 20 * time.Millisecond
+	// standstill is how late a tick may be before it counts: a loaded machine is often
+	// late by some tens of milliseconds.
+	standstill = 200 * time.Millisecond
+)
+
+// Watch records, until ctx ends, when this process stood still: because it was
+// stopped, or others had the processors.
+func (r *Recorder) Watch(ctx context.Context) {
+	ticks := time.NewTicker(tick)
+	defer ticks.Stop()
+	for last := time.Now(); ; last = time.Now() {
+		select {
+		case <-ticks.C:
+		case <-ctx.Done():
+			return
+		}
+		r.ticked(last, time.Now())
+	}
+}
+
+func (r *Recorder) ticked(last, now time.Time) {
+	if now.Sub(last) > standstill {
+		r.Add(Record{Kind: Paused, At: last, Until: now})
+	}
 }
 
 // History returns what was recorded; nothing may be added afterwards.

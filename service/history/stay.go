@@ -54,6 +54,7 @@ type book struct {
 	rights map[string][]Record            // by user and room of a project: Gained and Lost, by time
 	stays  []*stay                        // in order of their beginning
 	heard  []heard                        // all that was told of a room
+	pauses []Record                       // Paused
 	strays []Record                       // Told, Bookmark, Cursor in rooms that the session was not in; News after it was put out
 }
 
@@ -114,6 +115,8 @@ func (b *book) readStore(r Record) {
 	case Gained, Lost:
 		key := rightKey(r.User, r.Room)
 		b.rights[key] = append(b.rights[key], r)
+	case Paused:
+		b.pauses = append(b.pauses, r)
 	default:
 	}
 }
@@ -244,4 +247,21 @@ func (b *book) since(user, room string, at time.Time) (time.Time, bool) {
 		}
 	}
 	return lost, isLost
+}
+
+// after is how long after one moment another is, without the time in which the
+// clients stood still.
+func (b *book) after(from, to time.Time) time.Duration {
+	d := to.Sub(from)
+	for _, p := range b.pauses {
+		begin, end := p.At, p.Until
+		if begin.Before(from) {
+			begin = from
+		}
+		if end.After(to) {
+			end = to
+		}
+		d -= max(0, end.Sub(begin))
+	}
+	return d
 }

@@ -267,6 +267,9 @@ func (s *Session) sendNext(ctx context.Context, stall *time.Timer) (more bool, e
 		s.recheck(ctx)
 	default:
 	}
+	if !time.Now().Before(s.who().ExpiresAt) { // the timer may be late
+		return false, errExpired
+	}
 	frame, err := s.out.take()
 	if err != nil {
 		return false, err

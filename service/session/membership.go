@@ -57,7 +57,7 @@ func (s *Session) join(ctx context.Context, to uint64, req *pb.JoinRoom) error {
 		return err
 	}
 	if err := s.begin(ctx, to, room, m, req.Position); err != nil {
-		s.leave(room, m)
+		s.leave(room, m, nil)
 		return err
 	}
 	if m.follow {
@@ -102,64 +102,74 @@ func (s *Session) enter(room event.Room, m *membership) error {
 // begin reads the room in one snapshot, authorised again in that same snapshot,
 // and queues the answer; events after it follow from the log.
 func (s *Session) begin(ctx context.Context, to uint64, room event.Room, m *membership, asked *pb.Position, before ...*pb.SubscribeResponse) error {
-	source := s.srv.deps.Rooms[room.Kind()]
-	joined := &pb.Joined{Room: string(room)}
-	var from, newest event.Position
-	var newestRun uint32
-	reset := ""
-	err := s.srv.deps.Store.View(ctx, func(r store.Reader) error {
-		if _, err := source.Enter(r, s.userID(), room, access.Read); err != nil {
-			return err
-		}
-		if m.follow {
-			var err error
-			if newestRun, err = newestRunOf(r, room); err != nil {
-				return err
-			}
-		}
-		head, err := r.Head(room)
-		if err != nil {
-			return fmt.Errorf("read the head of %s: %w", room, err)
-		}
-		newest = head.Newest
-		if m.new && head.Trim.Offset == 0 {
-			asked = head.Trim.Proto() // the place before the first event
-		}
-		if asked != nil {
-			if reset, err = s.srv.whyNot(r, room, head, event.PositionOf(asked)); err != nil {
-				return err
-			}
-		}
-		if asked != nil && reset == "" {
-			joined.Recovered = true
-			from = event.PositionOf(asked)
-			return nil
-		}
-		from = newest
-		if err := addRecent(r, room, joined); err != nil {
-			return err
-		}
-		return source.Snapshot(r, s.userID(), room, joined)
-	})
-	if err != nil {
+	var found arrival
+	if err := s.srv.deps.Store.View(ctx, func(r store.Reader) (err error) {
+		found, err = s.arrive(r, room, m, asked)
+		return err
+	}); err != nil {
 		return err
 	}
 	s.mu.Lock()
-	m.newest, m.read = newestRun, true
+	m.newest, m.read = found.newestRun, true
 	s.mu.Unlock()
-	joined.Position = newest.Proto()
+	joined := found.joined
 	joined.Presence, joined.Activity = s.srv.deps.Presence.Room(room)
-	if reset != "" {
-		before = append(before, resetOf(room, reset))
+	if found.reset != "" {
+		before = append(before, resetOf(room, found.reset))
 	}
 	answer := &pb.SubscribeResponse{ReplyTo: to, Frame: &pb.SubscribeResponse_Joined{Joined: joined}}
-	if !s.out.begin(room, m.place, from, newest.Offset, m.follow, append(before, answer)...) {
+	if !s.out.begin(room, m.place, found.from, found.newest.Offset, m.follow, append(before, answer)...) {
 		return errLeftRoom
 	}
 	if joined.Recovered {
 		s.told.Add(1)
 	}
 	return nil
+}
+
+// arrival is what a session finds when it comes into a room.
+type arrival struct {
+	joined    *pb.Joined
+	from      event.Position // what follows begins behind it
+	newest    event.Position
+	reset     string // why it couldn't go on where the client was; empty if it does, or wasn't asked to
+	newestRun uint32 // of a project that is followed
+}
+
+// arrive reads a room from a snapshot, from where the client was if it can go on
+// there.
+func (s *Session) arrive(r store.Reader, room event.Room, m *membership, asked *pb.Position) (a arrival, err error) {
+	source := s.srv.deps.Rooms[room.Kind()]
+	if _, err := source.Enter(r, s.userID(), room, access.Read); err != nil {
+		return a, err
+	}
+	if m.follow {
+		if a.newestRun, err = newestRunOf(r, room); err != nil {
+			return a, err
+		}
+	}
+	head, err := r.Head(room)
+	if err != nil {
+		return a, fmt.Errorf("read the head of %s: %w", room, err)
+	}
+	a.newest = head.Newest
+	a.joined = &pb.Joined{Room: string(room), Position: a.newest.Proto()}
+	if m.new && head.Trim.Offset == 0 {
+		asked = head.Trim.Proto() // the place before the first event
+	}
+	if asked != nil {
+		a.from = event.PositionOf(asked)
+		a.reset, err = s.srv.whyNot(r, room, head, a.from)
+		if err != nil || a.reset == "" {
+			a.joined.Recovered = true
+			return a, err
+		}
+	}
+	a.from = a.newest
+	if err := addRecent(r, room, a.joined); err != nil {
+		return a, err
+	}
+	return a, source.Snapshot(r, s.userID(), room, a.joined)
 }
 
 // newestRunOf returns the number of the newest run of a project; 0 if there is none.
@@ -231,23 +241,39 @@ func addRecent(r store.Reader, room event.Room, joined *pb.Joined) error {
 	return nil
 }
 
-// leave takes the session out of a room at once. With a membership it does so only
-// if that is still how the session is in the room, and reports whether it was.
-func (s *Session) leave(room event.Room, only *membership) bool {
+// leave takes the session out of a room at once, and queues the frame that tells of
+// it, if there is one. With a membership it does either only if that is still how
+// the session is in the room. It reports whether the session was in it.
+//
+// The frame is queued before anybody can come into the room again: a client that
+// was told that it left, behind the answer to its next join, would no longer listen.
+func (s *Session) leave(room event.Room, only *membership, tell *pb.SubscribeResponse) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m := s.rooms[room]
-	if m == nil || only != nil && only != m {
+	if only != nil && only != m {
 		return false
 	}
-	delete(s.rooms, room)
-	m.unsubscribe()
-	s.out.leave(room)
+	if m != nil {
+		delete(s.rooms, room)
+		m.unsubscribe()
+		s.out.leave(room)
+	}
+	if tell != nil {
+		s.out.post(tell)
+	}
+	if m == nil {
+		return false
+	}
 	s.srv.deps.Presence.Leave(room, s.caller.User.Id, s.id)
 	if m.follow {
 		poke(s.runs)
 	}
 	return true
+}
+
+func leftFrame(room string) *pb.SubscribeResponse {
+	return &pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Left{Left: &pb.Left{Room: room}}}
 }
 
 // in returns the rooms the session is in, those that want says.
@@ -351,9 +377,9 @@ func (s *Session) recheck(ctx context.Context) {
 
 // evict puts the session out of a room and tells it why.
 func (s *Session) evict(room event.Room, m *membership, why error) {
-	if s.leave(room, m) {
+	evicted := &pb.Evicted{Room: string(room), Error: fault.Proto(why)}
+	if s.leave(room, m, &pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Evicted{Evicted: evicted}}) {
 		s.srv.cfg.Logger.Info("session evicted", "room", room, "session", s.id, "user", s.userID())
-		s.out.post(&pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Evicted{Evicted: &pb.Evicted{Room: string(room), Error: fault.Proto(why)}}})
 	}
 }
 
@@ -424,7 +450,7 @@ func (s *Session) joinFollowed(ctx context.Context, room event.Room, isNew bool)
 	err := s.enter(room, m)
 	if err == nil {
 		if err = s.begin(ctx, 0, room, m, nil); err != nil {
-			s.leave(room, m)
+			s.leave(room, m, nil)
 		}
 		m.new = false
 	}
@@ -444,8 +470,8 @@ func (s *Session) leaveEnded(running map[event.Room]bool) {
 		case running[room]:
 		case !s.out.settled(room):
 			poke(s.runs) // look again after the next frame
-		case s.leave(room, m):
-			s.out.post(&pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Left{Left: &pb.Left{Room: string(room)}}})
+		default:
+			s.leave(room, m, leftFrame(string(room)))
 		}
 	}
 }

@@ -34,8 +34,9 @@ func (s *Session) do(ctx context.Context, req *pb.SubscribeRequest) error {
 	case *pb.SubscribeRequest_Join:
 		return s.join(ctx, req.Id, f.Join)
 	case *pb.SubscribeRequest_Leave:
-		s.leave(event.Room(f.Leave.Room), nil)
-		s.reply(req.Id, &pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Left{Left: &pb.Left{Room: f.Leave.Room}}})
+		left := leftFrame(f.Leave.Room)
+		left.ReplyTo = req.Id
+		s.leave(event.Room(f.Leave.Room), nil, left)
 		return nil
 	case *pb.SubscribeRequest_Command:
 		return s.command(ctx, req.Id, f.Command)

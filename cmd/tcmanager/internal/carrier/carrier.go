@@ -33,7 +33,9 @@ type Server struct {
 	GRPC string // host:port
 	HTTP string // host:port
 	// ReadBuffer is how many bytes the kernel may hold for a client that doesn't
-	// read; 0 means what it likes, which is megabytes.
+	// read; 0 means what it likes, which is megabytes. Below 128 KiB, twice what the
+	// loopback device sends at once, the kernel makes a client wait that does read,
+	// for parts of a second.
 	ReadBuffer int
 }
 

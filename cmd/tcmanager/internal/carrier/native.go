@@ -37,10 +37,8 @@ func (Native) Open(ctx context.Context, to Server, token string, first ...*pb.Su
 		s.Cut()
 		return nil, err
 	}
-	for _, req := range first {
-		if err := s.Send(req); err != nil {
-			break // Recv says why
-		}
+	for i := 0; i < len(first) && s.Send(first[i]) == nil; i++ {
+		// If one fails, Recv says why.
 	}
 	return s, nil
 }

@@ -56,7 +56,7 @@ func (s *watchStream) post(ctx context.Context, to Server, token string, body []
 		DisableKeepAlives: true, DisableCompression: true,
 		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) { return s.dial(ctx, addr) },
 	}
-	resp, err := transport.RoundTrip(req)
+	resp, err := transport.RoundTrip(req) //nolint:bodyclose // Cut closes it
 	if err != nil {
 		return err
 	}

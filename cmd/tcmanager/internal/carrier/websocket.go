@@ -44,8 +44,8 @@ func (Websocket) Dial(ctx context.Context, to Server) (*WebsocketStream, error) 
 		return nil, err
 	}
 	conn.SetReadLimit(maxFrame)
-	s.conn, s.in = conn, messages{conn: conn}
-	s.in.ctx, s.cancel = context.WithCancel(ctx)
+	life, cancel := context.WithCancel(ctx)
+	s.conn, s.in, s.cancel = conn, messages{ctx: life, conn: conn}, cancel
 	return s, nil
 }
 

@@ -75,6 +75,10 @@ type Config struct {
 	RunGrace      time.Duration // how long a run whose runners are all lost is waited for
 	HistoryEvents int           // of one room; at least the 20 that are its recent activity
 	HistoryAge    time.Duration
+
+	BackupDir   string // of the backups the server takes by itself; empty for none
+	BackupEvery time.Duration
+	BackupKeep  int
 }
 
 // Setting is one option as it is in force.

@@ -43,6 +43,7 @@ const (
 	groupRealtime = "Live sessions"
 	groupLimits   = "Limits"
 	groupHistory  = "What is kept"
+	groupBackup   = "Backups"
 )
 
 // configName is the option that the file with the others is named by.
@@ -139,6 +140,13 @@ var options = []option{
 		set: integer(func(c *Config) *int { return &c.HistoryEvents }, store.LeastHistory, 1e9)},
 	{group: groupHistory, name: "history-age", kind: "duration", def: "720h", usage: "how long they are kept, but for the newest 20 of a room",
 		set: duration(func(c *Config) *time.Duration { return &c.HistoryAge }, time.Minute, 10*365*24*time.Hour)},
+
+	{group: groupBackup, name: "backup-dir", kind: "dir", usage: "a folder for backups that the server takes by itself, better on another disk; none are taken without",
+		set: text(func(c *Config) *string { return &c.BackupDir }, anything)},
+	{group: groupBackup, name: "backup-every", kind: "duration", def: "24h", usage: "how often; the first one at once if the newest is older",
+		set: duration(func(c *Config) *time.Duration { return &c.BackupEvery }, time.Minute, 365*24*time.Hour)},
+	{group: groupBackup, name: "backup-keep", kind: "number", def: "7", usage: "how many of them stay",
+		set: integer(func(c *Config) *int { return &c.BackupKeep }, 1, 10_000)},
 }
 
 // carriers names all ways into a session.

@@ -42,6 +42,9 @@ type Config struct {
 	Recorder *history.Recorder
 	// Token returns a user's token and when it ends.
 	Token func(user string) (token string, until time.Time, err error)
+	// Busy says that the machine may be too busy for the clients to read in time:
+	// what they read is judged by when it happened.
+	Busy bool
 	// Rooms are those that may be joined now.
 	Rooms func() []Target
 }
@@ -97,9 +100,20 @@ func (c *Client) record(r history.Record) {
 	c.cfg.Recorder.Add(r)
 }
 
-// Open opens a stream and joins the rooms that the client was in, where it was.
-func (c *Client) Open(ctx context.Context, by carrier.Carrier) error {
+// Streams is how many streams the client has opened.
+func (c *Client) Streams() int { return c.number }
+
+// Open opens a stream and joins the rooms that the client was in, where it was,
+// and more.
+func (c *Client) Open(ctx context.Context, by carrier.Carrier, more ...Target) error {
 	c.Cut()
+	c.mu.Lock()
+	for _, to := range more {
+		if c.in[to.Room] == nil {
+			c.in[to.Room] = &place{detail: to.Detail}
+		}
+	}
+	c.mu.Unlock()
 	token, until, err := c.cfg.Token(c.user)
 	if err != nil {
 		return err
@@ -107,6 +121,9 @@ func (c *Client) Open(ctx context.Context, by carrier.Carrier) error {
 	c.number++
 	c.carrier = by
 	c.record(history.Record{Kind: history.Opened, User: c.user, Carrier: by.String(), Until: until})
+	if c.cfg.Busy {
+		c.record(history.Record{Kind: history.Stalled})
+	}
 	first := c.hello()
 	stream, err := by.Open(ctx, c.cfg.Server, token, first...)
 	if err != nil {
@@ -306,18 +323,22 @@ func (c *Client) Wait(ctx context.Context, d time.Duration) {
 }
 
 // Settle sees that the client was told all there is: heads returns the newest
-// offset of a room, which must not move any more. It waits for at most d, and
-// records where the client stayed, whether it was told or not.
-func (c *Client) Settle(ctx context.Context, d time.Duration, heads func(room string) (history.Position, bool)) {
-	deadline := time.Now().Add(d)
-	for time.Now().Before(deadline) && ctx.Err() == nil && !c.isSettled(ctx, heads) {
-		c.Wait(ctx, 20*time.Millisecond)
+// position of a room, which must not move any more. It waits for at most d, and
+// records where the client stayed, whether it was told all or not. It reports
+// whether it was.
+func (c *Client) Settle(ctx context.Context, d time.Duration, heads func(room string) (history.Position, bool)) bool {
+	settled := false
+	for deadline := time.Now().Add(d); !settled && time.Now().Before(deadline) && ctx.Err() == nil; {
+		if settled = c.isSettled(ctx, heads); !settled {
+			c.Wait(ctx, 20*time.Millisecond)
+		}
 	}
 	for room := range c.Rooms() {
 		if head, ok := heads(room); ok && c.Connected() {
 			c.record(history.Record{Kind: history.Stayed, Room: room, Position: head})
 		}
 	}
+	return settled
 }
 
 func (c *Client) isSettled(ctx context.Context, heads func(room string) (history.Position, bool)) bool {

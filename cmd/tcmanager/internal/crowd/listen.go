@@ -78,13 +78,12 @@ func (c *Client) keepLocked(room string, at history.Position) {
 	if at == (history.Position{}) {
 		return
 	}
-	kept := append(c.kept[room], at)
-	if len(kept) > keptPositions {
+	c.kept[room] = append(c.kept[room], at)
+	if n := len(c.kept[room]); n > keptPositions {
 		// Any of them goes, so that old ones are among those that stay.
-		i := rand.IntN(len(kept) - 1)
-		kept = slices.Delete(kept, i, i+1)
+		i := rand.IntN(n - 1)
+		c.kept[room] = slices.Delete(c.kept[room], i, i+1)
 	}
-	c.kept[room] = kept
 }
 
 // frameLocked records a control frame.

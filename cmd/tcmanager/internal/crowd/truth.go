@@ -50,7 +50,7 @@ func Position(r store.Reader, room string) (history.Position, bool) {
 
 // projectOf returns the room of the project that decides who may be in a room.
 func projectOf(r store.Reader, room event.Room) (string, error) {
-	id := ""
+	var id string
 	switch room.Kind() {
 	case event.KindProject:
 		return string(room), nil
