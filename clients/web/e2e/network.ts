@@ -131,10 +131,13 @@ export class Network {
   private pass(asked: IncomingMessage, answer: ServerResponse): void {
     if (asked.headers.upgrade !== undefined) return void answer.writeHead(403).end();
     const { method, url: path, headers } = asked;
-    const onward = request({ ...this.target, method, path, headers, agent: false }, async (told) => {
-      const body = await buffer(told);
+    const onward = request({ ...this.target, method, path, headers, agent: false }, (told) => {
       const { "transfer-encoding": _, ...rest } = told.headers;
-      answer.writeHead(told.statusCode ?? 502, { ...rest, "content-length": body.length }).end(body);
+      buffer(told).then(
+        (body) =>
+          answer.writeHead(told.statusCode ?? 502, { ...rest, "content-length": body.length }).end(body),
+        () => answer.destroy(),
+      );
     });
     onward.on("error", () => answer.destroy());
     answer.on("close", () => onward.destroy());
