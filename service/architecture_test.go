@@ -45,8 +45,12 @@ var allowed = []struct {
 
 	// What is kept.
 	{"service/store", []string{"service/event"}},
+	{"service/store/memory", []string{"service/store", "service/event"}},
+	{"service/store/column", []string{"service/store"}},
 	{"service/store/storetest", []string{"service/store", "service/event"}},
-	{"service/store/sqlite", []string{"service/store", "service/event", "service/disk"}},
+	{"service/store/sqlite", []string{"service/store", "service/store/memory", "service/store/column", "service/event", "service/disk"}},
+	{"service/store/postgres/pgtest", nil},
+	{"service/store/postgres", []string{"service/store", "service/store/memory", "service/store/column", "service/event"}},
 
 	// Who asks, what for, and how often.
 	{"service/access", []string{"service/store", "service/fault"}},

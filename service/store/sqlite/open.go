@@ -2,10 +2,8 @@ package sqlite
 
 import (
 	"context"
-	"crypto/rand"
 	"database/sql"
 	"embed"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,6 +18,7 @@ import (
 
 	"github.com/tcmanager/tcmanager/service/disk"
 	"github.com/tcmanager/tcmanager/service/store"
+	"github.com/tcmanager/tcmanager/service/store/column"
 )
 
 // applicationID marks a data file as ours, see PRAGMA application_id: "TCMg".
@@ -64,7 +63,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 			_ = s.release()
 		}
 	}()
-	if s.epoch, err = newEpoch(); err != nil {
+	if s.epoch, err = column.NewEpoch(); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -86,19 +85,6 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	s.writer = newWriter(c, s.epoch, o, s.closing)
 	go s.writer.run() //nolint:contextcheck // it lives until Close, and see conn
 	return s, nil
-}
-
-// newEpoch draws 63 random bits, so that the number fits an INTEGER column.
-func newEpoch() (uint64, error) {
-	var b [8]byte
-	for {
-		if _, err := rand.Read(b[:]); err != nil {
-			return 0, fmt.Errorf("draw an epoch: %w", err)
-		}
-		if n := binary.LittleEndian.Uint64(b[:]) >> 1; n != 0 {
-			return n, nil
-		}
-	}
 }
 
 // acquire takes the lock file of a data file.
