@@ -40,7 +40,7 @@ func newServices(ctx context.Context, c config.Config, d Deps) (*Services, error
 	}
 	runURL := func(id string) string { return d.PublicURL + "/runs/" + id }
 	authenticator := identity.NewAuthenticator(d.Verifier, identity.NewUsers(db))
-	here := presence.New(rooms, presence.Options{})
+	here := presence.New(rooms, presence.Options{Grace: c.PresenceGrace})
 	nouns := commands{
 		runs: run.New(db, run.Config{
 			Grace: c.RunGrace, MaxRequest: c.MaxMessageBytes, URL: runURL, Logger: d.Log, Progress: rooms.Publish,

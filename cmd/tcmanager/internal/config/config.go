@@ -56,6 +56,7 @@ type Config struct {
 	HeartbeatInterval time.Duration     // how often clients are to send something
 	HeartbeatTimeout  time.Duration     // how long a silent client is kept
 	AuthTimeout       time.Duration     // how long an open websocket may take to send its header block
+	PresenceGrace     time.Duration     // how long a broken connection keeps its place; no option: 0 for presence's own
 	QueueBytes        int               // what may wait in memory for one session
 	ReplayEvents      int               // who is further behind in a room starts anew
 
