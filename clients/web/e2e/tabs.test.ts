@@ -124,8 +124,7 @@ it("nobody haunts a page whose browser was killed, though no carrier and no netw
   network.websockets = "refused";
   const watched = await write("demo-manager", "description");
 
-  await watched.kill();
-  await see(byId(watcher, "presence-user", { user: "demo-manager", state: "reconnecting" }));
+  await watched.kill(); // a Watch that ends looks like one that is opened anew, until it isn't
   network.silence();
   await silent.kill();
   await see(byId(watcher, "presence-user", { ...tester, state: "reconnecting" }));
