@@ -91,6 +91,13 @@ kills: build ## Kill a server CHAOS_KILLS (100) times while it is published to, 
 revocation: ## Measure how soon a lost right ends, on each carrier.
 	$(GO) test -count=1 -v -run TestARightThatIsLostEndsWithinASecond ./cmd/tcmanager
 
+SOAK_S     ?= 600
+SOAK_CONNS ?= 1000
+
+.PHONY: soak
+soak: build ## Let SOAK_CONNS clients come and go for SOAK_S seconds, and see that the server is as it was.
+	$(GO) run ./cmd/tcmanager/internal/soak -server bin/tcmanager -connections $(SOAK_CONNS) -seconds $(SOAK_S)
+
 .PHONY: clean
 clean: ## Remove what was built; data/ stays.
 	rm -rf bin clients/web/dist/assets clients/web/dist/*.html .cache

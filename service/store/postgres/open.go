@@ -133,7 +133,9 @@ func pin(c *pgx.ConnConfig) {
 		"enable_seqscan": "off", "enable_bitmapscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "enable_sort": "off", "jit": "off",
 		"lock_timeout": lockTimeout, "statement_timeout": "0", "idle_in_transaction_session_timeout": "0",
 	})
-	c.ConnectTimeout = min(c.ConnectTimeout, attemptTimeout)
+	if c.ConnectTimeout == 0 || c.ConnectTimeout > attemptTimeout {
+		c.ConnectTimeout = attemptTimeout
+	}
 	// A client that goes away lets its statement, which takes milliseconds, end. To
 	// cut it would cost the connection.
 	c.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
