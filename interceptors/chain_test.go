@@ -391,6 +391,9 @@ func TestErrorsBecomeStatuses(t *testing.T) {
 		{"a plain error", errors.New("disk /var/secret is full"), codes.Internal, "internal error; the server's log has the details"},
 		{"a status", status.Error(codes.DataLoss, "as it is"), codes.DataLoss, "as it is"},
 		{"a closed store", fmt.Errorf("read: %w", store.ErrClosed), codes.Unavailable, "the server is stopping; try again in a moment"},
+		{"a store that is away", fmt.Errorf("read: %w", store.ErrUnavailable), codes.Unavailable, "the server can't reach its database at the moment; nothing was done: try again"},
+		{"a commit in doubt", fmt.Errorf("edit: %w", store.ErrUncertain), codes.Unavailable,
+			"the server lost its database in the middle; it may have been done: repeat it with the same request id, or look"},
 		{"a context that isn't the call's", fmt.Errorf("dial: %w", context.Canceled), codes.Internal, "internal error; the server's log has the details"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

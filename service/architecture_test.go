@@ -41,11 +41,16 @@ var allowed = []struct {
 	{"service/wire", nil},
 	{"service/history", nil},
 	{"service/limit", nil},
+	{"service/disk", nil},
 
 	// What is kept.
 	{"service/store", []string{"service/event"}},
+	{"service/store/memory", []string{"service/store", "service/event"}},
+	{"service/store/column", []string{"service/store"}},
 	{"service/store/storetest", []string{"service/store", "service/event"}},
-	{"service/store/sqlite", []string{"service/store", "service/event"}},
+	{"service/store/sqlite", []string{"service/store", "service/store/memory", "service/store/column", "service/event", "service/disk"}},
+	{"service/store/postgres/pgtest", nil},
+	{"service/store/postgres", []string{"service/store", "service/store/memory", "service/store/column", "service/event"}},
 
 	// Who asks, what for, and how often.
 	{"service/access", []string{"service/store", "service/fault"}},
@@ -62,6 +67,9 @@ var allowed = []struct {
 
 	// What forgets.
 	{"service/retention", []string{"service/once", "service/store"}},
+
+	// What keeps copies.
+	{"service/backup", []string{"service/disk", "service/store"}},
 
 	// Those who listen.
 	{"service/router", []string{"service/event", "service/store"}},
@@ -81,6 +89,7 @@ var allowed = []struct {
 	{"clients/go", nil},
 	{"clients/go/tcmtest", []string{"clients/go"}},
 	{"cmd/tcm/...", []string{"cmd/tcm/...", "clients/go"}}, // it runs far from the server: nothing of service is there
+	{"cmd/tcmanager/internal/chaos/...", []string{"cmd/tcmanager/...", "service/...", "clients/go"}}, // it uses a server as its users do
 	{"cmd/tcmanager/...", []string{"cmd/tcmanager/...", "interceptors/...", "service/...", "clients/web"}},
 }
 

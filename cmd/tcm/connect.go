@@ -86,7 +86,7 @@ func (s *signIn) token(ctx context.Context) (tcmanager.Token, error) {
 
 // readToken reads a token from a file, whose first line it is.
 func readToken(file string) (tcmanager.Token, error) {
-	text, err := os.ReadFile(file) //nolint:gosec // the person names the file
+	text, err := os.ReadFile(file)
 	if err != nil {
 		return tcmanager.Token{}, status.Errorf(codes.Unauthenticated, "read the token: %v", err)
 	}

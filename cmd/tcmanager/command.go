@@ -41,7 +41,7 @@ and edit in a browser; anyone inspects with grpcurl.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &usageError{fmt.Errorf("%w; see \"%s --help\"", err, cmd.CommandPath())}
 	})
-	root.AddCommand(serveCommand(), configCommand(), tokenCommand(), versionCommand())
+	root.AddCommand(serveCommand(), configCommand(), tokenCommand(), backupCommand(), restoreCommand(), versionCommand())
 	return root
 }
 

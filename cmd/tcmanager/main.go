@@ -3,6 +3,8 @@
 //	tcmanager serve --dev     start it to try it out
 //	tcmanager config          print what is in force, and where it came from
 //	tcmanager token           sign a token with the configured secret
+//	tcmanager backup          write a backup, also while the server runs
+//	tcmanager restore         put a backup in the place of the data
 //	tcmanager version
 //	tcmanager completion      for bash, zsh, fish and PowerShell
 //

@@ -7,6 +7,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"go.uber.org/goleak"
+
+	"github.com/tcmanager/tcmanager/service/store/postgres/pgtest"
 )
 
 // TestMain lets scripts run this program under its own name, and fails if a
@@ -20,7 +22,7 @@ func TestMain(m *testing.M) {
 type leakChecked struct{ m *testing.M }
 
 func (l leakChecked) Run() int {
-	code := l.m.Run()
+	code := pgtest.Main(l.m)
 	if code != 0 {
 		return code
 	}

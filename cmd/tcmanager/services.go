@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"path/filepath"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -23,7 +22,6 @@ import (
 	"github.com/tcmanager/tcmanager/service/rules"
 	"github.com/tcmanager/tcmanager/service/run"
 	"github.com/tcmanager/tcmanager/service/session"
-	"github.com/tcmanager/tcmanager/service/store/sqlite"
 	"github.com/tcmanager/tcmanager/service/testcase"
 )
 
@@ -32,7 +30,11 @@ import (
 func newServices(ctx context.Context, c config.Config, d Deps) (*Services, error) {
 	rooms := router.New()
 	heard := &listener{rooms: rooms}
-	db, err := sqlite.Open(ctx, sqlite.Options{Path: filepath.Join(c.DataDir, "tcmanager.db"), Listener: heard.hear})
+	keeper, err := newKeeper(c, d)
+	if err != nil {
+		return nil, err
+	}
+	db, err := openStore(ctx, c, d.Log, heard.hear)
 	if err != nil {
 		return nil, err
 	}
@@ -91,6 +93,9 @@ func newServices(ctx context.Context, c config.Config, d Deps) (*Services, error
 			group.Go(func() error { return nouns.runs.Run(ctx) })
 			group.Go(func() error { return sessions.Run(ctx) })
 			group.Go(func() error { return sweeper.Run(ctx) })
+			if keeper != nil {
+				group.Go(func() error { return keeper.Run(ctx) })
+			}
 			return group.Wait()
 		},
 		Drain: func(ctx context.Context) { drain(ctx, sessions, nouns.runs) },

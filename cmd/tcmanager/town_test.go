@@ -236,7 +236,7 @@ func (w *town) targets(user string) []crowd.Target {
 func (w *town) client(name, user string, seed uint64) *crowd.Client {
 	return crowd.NewClient(crowd.Config{
 		Server:   carrier.Server{GRPC: w.cfg.GRPCAddr, HTTP: w.cfg.HTTPAddr, ReadBuffer: 192 << 10},
-		Recorder: w.rec, Token: w.token, Rooms: func() []crowd.Target { return w.targets(user) },
+		Recorder: w.rec, Token: w.token, Busy: slowed, Rooms: func() []crowd.Target { return w.targets(user) },
 	}, name, user, seed)
 }
 

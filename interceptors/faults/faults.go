@@ -34,6 +34,13 @@ const restartDelay = 2 * time.Second
 // errStopping is the answer of a server whose store is closed already.
 var errStopping = fault.New(fault.Unavailable, "STOPPING", "the server is stopping; try again in a moment").After(restartDelay)
 
+// The answers of a server whose store is away, and comes back by itself.
+var (
+	errUnavailable = fault.New(fault.Unavailable, "STORE_UNAVAILABLE", "the server can't reach its database at the moment; nothing was done: try again").After(restartDelay)
+	errUncertain   = fault.New(fault.Unavailable, "OUTCOME_UNKNOWN",
+		"the server lost its database in the middle; it may have been done: repeat it with the same request id, or look").After(restartDelay)
+)
+
 // Unary translates the errors of calls.
 func Unary(log *slog.Logger) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
@@ -63,8 +70,13 @@ func translate(ctx context.Context, log *slog.Logger, method string, err error) 
 	if ctx.Err() != nil {
 		return status.FromContextError(ctx.Err()).Err()
 	}
-	if errors.Is(err, store.ErrClosed) {
+	switch {
+	case errors.Is(err, store.ErrClosed):
 		return Status(errStopping).Err()
+	case errors.Is(err, store.ErrUncertain):
+		return Status(errUncertain).Err()
+	case errors.Is(err, store.ErrUnavailable):
+		return Status(errUnavailable).Err()
 	}
 	log.ErrorContext(ctx, "internal error", "grpc.full_method", method, "error", err)
 	return Status(internal).Err()

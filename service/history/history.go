@@ -38,7 +38,7 @@
 //   - Present: nobody is shown in a room who has been away for longer than
 //     Bounds.Gone, and nobody is missing for longer than Bounds.Back who is there.
 //
-// Time in which the clients themselves stood still doesn't count.
+// Time in which the clients or the server stood still doesn't count.
 package history
 
 import (
@@ -84,7 +84,7 @@ const (
 	Left     Kind = "left"     // Room
 	Stalled  Kind = "stalled"  // the client stopped reading: what it reads from now on may be old
 	Ended    Kind = "ended"    // the stream: Reason
-	Paused   Kind = "paused"   // no client of the process got to run: At, Until; of no session
+	Paused   Kind = "paused"   // no client of the process got to run, or the server didn't: At, Until; of no session
 	Stayed   Kind = "stayed"   // the room has been quiet: Room, Position (the newest event by then)
 )
 

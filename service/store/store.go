@@ -32,6 +32,15 @@ var ErrExists = errors.New("already exists")
 // ErrClosed says that the store was closed.
 var ErrClosed = errors.New("the store is closed")
 
+// ErrUnavailable says that the store can't be reached at the moment, and that
+// nothing was done. It comes back by itself.
+var ErrUnavailable = errors.New("the store is unavailable at the moment")
+
+// ErrUncertain says that the store went away in the middle of a commit, and that
+// nobody can say yet whether that was kept. Once the store is back it is as if the
+// update had been kept or as if it had not, and listeners hear of it if it was.
+var ErrUncertain = errors.New("the store went away during the commit: it may have been kept or not")
+
 // Store is the state and the log.
 type Store interface {
 	// View runs fn on a consistent snapshot.
@@ -39,7 +48,7 @@ type Store interface {
 	// Update runs fn in a transaction and returns once what it did is durable and
 	// its events were handed to the listener. An error from fn undoes what fn did
 	// and nothing else. When Update returns an error, nothing of fn was kept,
-	// unless ctx ended first: then it may have been.
+	// unless ctx ended first or it is ErrUncertain: then it may have been.
 	Update(ctx context.Context, fn func(Tx) error) error
 	// Epoch is the number of this history: drawn anew at each start, never 0.
 	Epoch() uint64

@@ -1,8 +1,11 @@
 package sqlite
 
 import (
+	"context"
 	"fmt"
+	"os"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -208,4 +211,66 @@ func BenchmarkSmallUpdates(tb *testing.B) {
 		}
 	})
 	tb.ReportMetric(float64(tb.N)/tb.Elapsed().Seconds(), "updates/s")
+}
+
+// BenchmarkAppendDuringBackup backs a store of a million results and their events
+// up while somebody appends, one event after the other, each in a commit of its own.
+// It reports what an append waits for alone, while pages are copied, and while the
+// backup is checked, and how large PATH-wal has become by then.
+func BenchmarkAppendDuringBackup(tb *testing.B) {
+	b := newBench(tb)
+	for n := range 20 {
+		b.fill(n)
+	}
+	f := File{Path: b.s.path}
+	to := emptyFile(tb)
+	log := func() float64 {
+		info, err := os.Stat(b.s.path + "-wal")
+		if err != nil {
+			tb.Error(err)
+			return 0
+		}
+		return float64(info.Size()) / 1e6
+	}
+	tb.ReportMetric(0, "ns/op")
+	tb.ReportMetric(log(), "wal-before-MB")
+	for _, phase := range []struct {
+		name string
+		do   func() error
+	}{
+		{"alone", func() error { time.Sleep(3 * time.Second); return nil }},
+		{"copy", func() error { return f.Backup(tb.Context(), to, nil) }},
+		{"check", func() error { _, err := f.Check(tb.Context(), to, nil); return err }},
+	} {
+		var took []time.Duration
+		var appender sync.WaitGroup
+		ctx, stop := context.WithCancel(tb.Context())
+		appender.Go(func() {
+			for ctx.Err() == nil {
+				began := time.Now()
+				err := b.s.Update(tb.Context(), func(tx store.Tx) error { _, err := tx.Append(b.drafts[0]); return err })
+				if err != nil {
+					tb.Error(err)
+				}
+				took = append(took, time.Since(began))
+			}
+		})
+		began := time.Now()
+		if err := phase.do(); err != nil {
+			tb.Error(err)
+		}
+		tb.ReportMetric(time.Since(began).Seconds(), phase.name+"-s")
+		stop()
+		appender.Wait()
+		slices.Sort(took)
+		tb.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, phase.name+"-median-ms")
+		tb.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, phase.name+"-p99-ms")
+		tb.ReportMetric(float64(took[len(took)-1].Microseconds())/1000, phase.name+"-max-ms")
+		tb.ReportMetric(log(), "wal-after-"+phase.name+"-MB")
+	}
+	info, err := os.Stat(to)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.ReportMetric(float64(info.Size())/1e6, "backup-MB")
 }

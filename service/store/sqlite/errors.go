@@ -21,24 +21,45 @@ func explain(path string, err error) error {
 	case sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
 		return fmt.Errorf("%w (%s)", store.ErrExists, e.Error())
 	}
-	var advice string
-	switch e.Code() & 0xff {
-	case sqlite3.SQLITE_FULL:
-		advice = "the disk is full; free some space"
-	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM:
-		advice = "it can't be written; check the permissions of the file and of its folder"
-	case sqlite3.SQLITE_CANTOPEN:
-		advice = "it can't be opened; check the path and the permissions"
-	case sqlite3.SQLITE_CORRUPT:
-		advice = "it is damaged; stop the server and restore it from a backup"
-	case sqlite3.SQLITE_NOTADB:
-		advice = "it is not an SQLite file; choose another path"
-	case sqlite3.SQLITE_IOERR:
-		advice = "the disk failed to read or write it; check the system's log"
-	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
-		advice = "another program holds a lock on it; close that program"
-	default:
+	if says := advice(e); says != "" {
+		return fmt.Errorf("data file %s: %s: %w", path, says, err)
+	}
+	return err
+}
+
+// explainBackup does the same for the file of a backup.
+func explainBackup(path string, err error) error {
+	var e *sqlite.Error
+	if !errors.As(err, &e) {
 		return err
 	}
-	return fmt.Errorf("data file %s: %s: %w", path, advice, err)
+	switch e.Code() & 0xff {
+	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
+		return damaged(path, e.Error())
+	}
+	if says := advice(e); says != "" {
+		return fmt.Errorf("backup %s: %s: %w", path, says, err)
+	}
+	return fmt.Errorf("backup %s: %w", path, err)
+}
+
+// advice says what to do about an error of the disk; empty for others.
+func advice(e *sqlite.Error) string {
+	switch e.Code() & 0xff {
+	case sqlite3.SQLITE_FULL:
+		return "the disk is full; free some space"
+	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM:
+		return "it can't be written; check the permissions of the file and of its folder"
+	case sqlite3.SQLITE_CANTOPEN:
+		return "it can't be opened; check the path and the permissions"
+	case sqlite3.SQLITE_CORRUPT:
+		return "it is damaged; stop the server and restore it from a backup"
+	case sqlite3.SQLITE_NOTADB:
+		return "it is not an SQLite file; choose another path"
+	case sqlite3.SQLITE_IOERR:
+		return "the disk failed to read or write it; check the system's log"
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
+		return "another program holds a lock on it; close that program"
+	}
+	return ""
 }

@@ -12,6 +12,7 @@ import (
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
 	"github.com/tcmanager/tcmanager/service/event"
 	"github.com/tcmanager/tcmanager/service/store"
+	"github.com/tcmanager/tcmanager/service/store/column"
 )
 
 // faulty is a store whose engine fails on purpose.
@@ -90,7 +91,7 @@ func (f *faulty) state(names ...string) (found string, newest uint64) {
 		}
 		h, err := r.Head("project:p")
 		newest = h.Newest.Offset
-		return orNone(err)
+		return column.OrNone(err)
 	})
 	if err != nil {
 		f.Fatal(err)

@@ -8,18 +8,19 @@ import (
 
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
 	"github.com/tcmanager/tcmanager/service/store"
+	"github.com/tcmanager/tcmanager/service/store/column"
 )
 
 // Notifications returns a page of a user's notifications.
 func (r *reader) Notifications(userID, before string, unreadOnly bool, limit int) ([]*pb.Notification, error) {
 	user, err := r.userNum(userID)
 	if err != nil {
-		return nil, orNone(err)
+		return nil, column.OrNone(err)
 	}
 	below := int64(1<<63 - 1)
 	if before != "" {
 		if err := r.c.row("SELECT num FROM notifications WHERE user = ? AND id = ?", []any{user, before}, &below); err != nil {
-			return nil, orNone(err)
+			return nil, column.OrNone(err)
 		}
 	}
 	query := "SELECT data, read_at FROM notifications WHERE user = ? AND num < ? ORDER BY num DESC LIMIT ?"
@@ -35,8 +36,8 @@ func (r *reader) Notifications(userID, before string, unreadOnly bool, limit int
 			return nil, err
 		}
 		n := &pb.Notification{}
-		err := decode(data, n)
-		n.ReadAt = timestamp(read)
+		err := column.Decode(data, n)
+		n.ReadAt = column.Timestamp(read)
 		return n, err
 	}, query, user, below, max(limit, 0))
 	if err != nil {
@@ -61,11 +62,11 @@ func (t *tx) AddNotification(userID string, n *pb.Notification) error {
 	if err != nil {
 		return fmt.Errorf("add a notification: %w", err)
 	}
-	data, err := encode(n, "read_at")
+	data, err := column.Encode(n, "read_at")
 	if err != nil {
 		return err
 	}
-	_, err = t.c.exec("INSERT INTO notifications (user, id, read_at, data) VALUES (?, ?, ?, ?)", user, n.Id, micros(n.ReadAt), data)
+	_, err = t.c.exec("INSERT INTO notifications (user, id, read_at, data) VALUES (?, ?, ?, ?)", user, n.Id, column.Micros(n.ReadAt), data)
 	if err != nil {
 		return fmt.Errorf("add notification %s of %s: %w", n.Id, userID, err)
 	}

@@ -2,25 +2,23 @@ package sqlite
 
 import (
 	"context"
-	"crypto/rand"
 	"database/sql"
 	"embed"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/pressly/goose/v3"
 
+	"github.com/tcmanager/tcmanager/service/disk"
 	"github.com/tcmanager/tcmanager/service/store"
+	"github.com/tcmanager/tcmanager/service/store/column"
 )
 
 // applicationID marks a data file as ours, see PRAGMA application_id: "TCMg".
@@ -32,8 +30,6 @@ const busyTimeout = 5 * time.Second
 
 //go:embed migrations/*.sql
 var migrations embed.FS
-
-var errLocked = errors.New("locked")
 
 // Options say where the data is and who hears of events.
 type Options struct {
@@ -67,13 +63,13 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 			_ = s.release()
 		}
 	}()
-	if s.epoch, err = newEpoch(); err != nil {
+	if s.epoch, err = column.NewEpoch(); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder of the data file: %w", err)
 	}
-	if s.lock, err = acquire(path + ".lock"); err != nil {
+	if s.lock, err = acquire(path); err != nil {
 		return nil, err
 	}
 	if err := prepareFile(ctx, path); err != nil {
@@ -91,54 +87,13 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	return s, nil
 }
 
-// newEpoch draws 63 random bits, so that the number fits an INTEGER column.
-func newEpoch() (uint64, error) {
-	var b [8]byte
-	for {
-		if _, err := rand.Read(b[:]); err != nil {
-			return 0, fmt.Errorf("draw an epoch: %w", err)
-		}
-		if n := binary.LittleEndian.Uint64(b[:]) >> 1; n != 0 {
-			return n, nil
-		}
-	}
-}
-
-// acquire takes the lock file, and writes who has it for whoever comes second.
+// acquire takes the lock file of a data file.
 func acquire(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open the lock file: %w", err)
+	f, err := disk.Lock(path + ".lock")
+	if held := (*disk.HeldError)(nil); errors.As(err, &held) {
+		return nil, fmt.Errorf("data file %s is in use by %s; stop it or choose another path", path, held.Holder("another server"))
 	}
-	switch err = lockFile(f); {
-	case err == nil:
-		if err = f.Truncate(0); err == nil {
-			_, err = fmt.Fprintln(f, os.Getpid())
-		}
-		if err == nil {
-			return f, nil
-		}
-		err = fmt.Errorf("write the lock file %s: %w", path, err)
-	case errors.Is(err, errLocked):
-		err = fmt.Errorf("data file %s is in use by %s; stop it or choose another path",
-			strings.TrimSuffix(path, ".lock"), holder(f))
-	default:
-		err = fmt.Errorf("lock %s: %w", path, err)
-	}
-	return nil, errors.Join(err, f.Close())
-}
-
-// holder reads who wrote a lock file.
-func holder(f *os.File) string {
-	b, err := io.ReadAll(io.LimitReader(f, 32))
-	if err != nil {
-		return "another server"
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
-	if err != nil {
-		return "another server"
-	}
-	return fmt.Sprintf("another server (process %d)", pid)
+	return f, err
 }
 
 // prepareFile marks a new file as ours, or checks that an old one is ours and not
@@ -165,32 +120,36 @@ func prepareFile(ctx context.Context, path string) error {
 }
 
 func checkFile(ctx context.Context, path string) error {
-	newest, err := newestMigration()
-	if err != nil {
-		return err
-	}
 	return onConn(ctx, path, "ro", func(c *sql.Conn) error {
-		var id, migrated, version int64
+		var id int64
 		if err := c.QueryRowContext(ctx, "PRAGMA application_id").Scan(&id); err != nil {
 			return err
 		}
 		if id != applicationID {
 			return fmt.Errorf("data file %s is another program's SQLite file; choose another path", path)
 		}
-		const tables = "SELECT count(*) FROM sqlite_schema WHERE name = 'goose_db_version'"
-		if err := c.QueryRowContext(ctx, tables).Scan(&migrated); err != nil || migrated == 0 {
-			return err
+		schema, newest, err := schemaOf(ctx, c)
+		if err == nil && schema > newest {
+			err = fmt.Errorf("data file %s was written by a newer version (schema %d; this one knows %d); install that version or restore an older backup",
+				path, schema, newest)
 		}
-		const versions = "SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied"
-		if err := c.QueryRowContext(ctx, versions).Scan(&version); err != nil {
-			return err
-		}
-		if version > newest {
-			return fmt.Errorf("data file %s was written by a newer version (schema %d; this one knows %d); install that version or restore an older backup",
-				path, version, newest)
-		}
-		return nil
+		return err
 	})
+}
+
+// schemaOf returns the newest migration of a file, 0 for none, and the newest that
+// this program knows.
+func schemaOf(ctx context.Context, c *sql.Conn) (schema, newest int64, err error) {
+	if newest, err = newestMigration(); err != nil {
+		return 0, 0, err
+	}
+	var migrated int64
+	const tables = "SELECT count(*) FROM sqlite_schema WHERE name = 'goose_db_version'"
+	if err := c.QueryRowContext(ctx, tables).Scan(&migrated); err != nil || migrated == 0 {
+		return 0, newest, err
+	}
+	const versions = "SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied"
+	return schema, newest, c.QueryRowContext(ctx, versions).Scan(&schema)
 }
 
 // newestMigration returns the number at the beginning of the last file's name.
@@ -204,17 +163,22 @@ func newestMigration() (int64, error) {
 
 // onConn opens the file for fn alone, with nothing set that would change it.
 func onConn(ctx context.Context, path, mode string, fn func(*sql.Conn) error) (err error) {
-	db, err := sql.Open("sqlite", dsn(path, mode))
+	return explain(path, onDSN(ctx, dsn(path, mode), fn))
+}
+
+// onDSN opens one connection for fn alone.
+func onDSN(ctx context.Context, name string, fn func(*sql.Conn) error) (err error) {
+	db, err := sql.Open("sqlite", name)
 	if err != nil {
-		return fmt.Errorf("open the data file: %w", err)
+		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	c, err := db.Conn(ctx)
 	if err != nil {
-		return explain(path, err)
+		return err
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
-	return explain(path, fn(c))
+	return fn(c)
 }
 
 func dsn(path, mode string, pragmas ...string) string {
@@ -223,6 +187,11 @@ func dsn(path, mode string, pragmas ...string) string {
 	for _, p := range pragmas {
 		q.Add("_pragma", p)
 	}
+	return uri(path, q)
+}
+
+// uri names a file as SQLite wants it.
+func uri(path string, q url.Values) string {
 	path = filepath.ToSlash(path)
 	if !strings.HasPrefix(path, "/") {
 		path = "/" + path

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/tcmanager/tcmanager/service/store"
+	"github.com/tcmanager/tcmanager/service/store/column"
 )
 
 // chunkBytes is how far neighbouring pieces of one output are joined.
@@ -41,13 +42,13 @@ func (r *reader) Output(key store.OutputKey, after int64, limit int) (store.Outp
 	part := store.OutputPart{Next: after}
 	run, err := r.runRef(key.RunID)
 	if err != nil {
-		return part, orNone(err)
+		return part, column.OrNone(err)
 	}
 	name, attempt, err := r.outputKey(run, key)
 	if err == nil {
 		err = r.readOutput(&part, limit, run.num, name, int64(attempt), after)
 	}
-	if orNone(err) != nil {
+	if column.OrNone(err) != nil {
 		return store.OutputPart{}, fmt.Errorf("output of run %s: %w", key.RunID, err)
 	}
 	return part, nil

@@ -6,6 +6,8 @@ import (
 
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
 	"github.com/tcmanager/tcmanager/service/event"
+
+	"github.com/tcmanager/tcmanager/service/store/column"
 )
 
 func (r *reader) userNum(id string) (num int64, err error) {
@@ -56,7 +58,7 @@ func (r *reader) Project(idOrKey string) (*pb.Project, error) {
 	if err != nil {
 		return nil, fmt.Errorf("project %s: %w", idOrKey, err)
 	}
-	p.CreatedAt = timestamp(created)
+	p.CreatedAt = column.Timestamp(created)
 	return p, nil
 }
 
@@ -66,7 +68,7 @@ func (r *reader) ProjectsOf(userID string) ([]*pb.Project, error) {
 		p := &pb.Project{}
 		var created *int64
 		err := rows.Scan(&p.Id, &p.Key, &p.Name, &created, &p.MyRole)
-		p.CreatedAt = timestamp(created)
+		p.CreatedAt = column.Timestamp(created)
 		return p, err
 	}, `SELECT p.id, p.key, p.name, p.created_at, m.role
 		FROM users u JOIN members m ON m.user = u.num JOIN projects p ON p.num = m.project
@@ -80,7 +82,7 @@ func (r *reader) ProjectsOf(userID string) ([]*pb.Project, error) {
 // PutProject makes or renames a project, and its room.
 func (t *tx) PutProject(p *pb.Project) error {
 	_, err := t.c.exec(`INSERT INTO projects (id, key, name, created_at) VALUES (?, ?, ?, ?)
-		ON CONFLICT (id) DO UPDATE SET key = excluded.key, name = excluded.name`, p.Id, p.Key, p.Name, micros(p.CreatedAt))
+		ON CONFLICT (id) DO UPDATE SET key = excluded.key, name = excluded.name`, p.Id, p.Key, p.Name, column.Micros(p.CreatedAt))
 	if err == nil {
 		_, err = t.makeRoom(event.ProjectRoom(p.Id))
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/tcmanager/tcmanager/service/store"
+	"github.com/tcmanager/tcmanager/service/store/column"
 )
 
 // Request returns a request that was carried out.
@@ -16,7 +17,7 @@ func (r *reader) Request(userID, id string) (store.Request, error) {
 	if err != nil {
 		return store.Request{}, fmt.Errorf("request %s of %s: %w", id, userID, err)
 	}
-	req.At = moment(at)
+	req.At = column.Moment(at)
 	return req, nil
 }
 

@@ -8,6 +8,7 @@ import (
 
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
 	"github.com/tcmanager/tcmanager/service/store"
+	"github.com/tcmanager/tcmanager/service/store/column"
 )
 
 // insertResults returns the statement that stores n results. A new one is marked
@@ -168,7 +169,7 @@ func (r *reader) Results(runID string, q store.ResultQuery) ([]store.Result, err
 	}
 	run, err := r.runRef(runID)
 	if err != nil {
-		return nil, orNone(err)
+		return nil, column.OrNone(err)
 	}
 	query, args := resultsQuery(run.num, q)
 	results, err := r.results(query, args...)
@@ -216,7 +217,7 @@ const eachPage = 500
 func (r *reader) EachResult(runID string, fn func(store.Result) error) error {
 	run, err := r.runRef(runID)
 	if err != nil {
-		return orNone(err)
+		return column.OrNone(err)
 	}
 	const query = "SELECT " + resultColumns + fromResults +
 		"WHERE r.run = ? AND (r.seq, r.attempt) > (?, ?) ORDER BY r.seq, r.attempt LIMIT ?"

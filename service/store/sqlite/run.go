@@ -3,11 +3,11 @@ package sqlite
 import (
 	"database/sql"
 	"fmt"
-	"time"
 
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
 	"github.com/tcmanager/tcmanager/service/event"
 	"github.com/tcmanager/tcmanager/service/store"
+	"github.com/tcmanager/tcmanager/service/store/column"
 )
 
 // runRef is what the rows of a run need to know about it.
@@ -41,7 +41,7 @@ func scanRun(rows *sql.Rows) (storedRun, error) {
 		return storedRun{}, err
 	}
 	run := &pb.Run{}
-	if err := decode(data, run); err != nil {
+	if err := column.Decode(data, run); err != nil {
 		return storedRun{}, err
 	}
 	run.Id, run.ProjectId, run.Number, run.Key = id, project, number, key
@@ -72,7 +72,7 @@ func (r *reader) runsWithShards(where string, args ...any) ([]*pb.Run, error) {
 			return nil, err
 		}
 		for _, s := range shards {
-			f.run.Shards = append(f.run.Shards, shardProto(s))
+			f.run.Shards = append(f.run.Shards, column.Shard(s))
 		}
 		runs[i] = f.run
 	}
@@ -154,14 +154,14 @@ func (t *tx) AddRun(run *pb.Run) error {
 	if err := t.c.row("SELECT coalesce(max(number), 0) + 1 FROM runs WHERE project = ?", []any{project}, &number); err != nil {
 		return fmt.Errorf("number a run: %w", err)
 	}
-	data, err := encodeRun(run)
+	data, err := column.EncodeRun(run)
 	if err != nil {
 		return err
 	}
 	_, err = t.c.exec(`INSERT INTO runs (id, project, number, key, state, end_reason, source, name, total, started_at, ended_at, data)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		run.Id, project, number, run.Key, int64(run.State), int64(run.EndReason), run.GetInfo().GetSource(), run.GetInfo().GetName(),
-		run.GetCounts().GetTotal(), micros(run.StartedAt), micros(run.EndedAt), data)
+		run.GetCounts().GetTotal(), column.Micros(run.StartedAt), column.Micros(run.EndedAt), data)
 	if err == nil {
 		_, err = t.makeRoom(event.RunRoom(run.Id))
 	}
@@ -173,20 +173,15 @@ func (t *tx) AddRun(run *pb.Run) error {
 	return nil
 }
 
-// encodeRun leaves out what is kept elsewhere or nowhere.
-func encodeRun(run *pb.Run) ([]byte, error) {
-	return encode(run, "id", "project_id", "number", "key", "shards", "url")
-}
-
 // PutRun stores what can change of a run.
 func (t *tx) PutRun(run *pb.Run) error {
-	data, err := encodeRun(run)
+	data, err := column.EncodeRun(run)
 	if err != nil {
 		return err
 	}
 	err = t.c.change(`UPDATE runs SET state = ?, end_reason = ?, source = ?, name = ?, total = ?, started_at = ?, ended_at = ?, data = ?
 		WHERE id = ?`, int64(run.State), int64(run.EndReason), run.GetInfo().GetSource(), run.GetInfo().GetName(),
-		run.GetCounts().GetTotal(), micros(run.StartedAt), micros(run.EndedAt), data, run.Id)
+		run.GetCounts().GetTotal(), column.Micros(run.StartedAt), column.Micros(run.EndedAt), data, run.Id)
 	if err != nil {
 		return fmt.Errorf("store run %s: %w", run.Id, err)
 	}
@@ -201,7 +196,7 @@ func scanShard(runID string) func(*sql.Rows) (store.Shard, error) {
 		var incarnation, committed, changed int64
 		s := store.Shard{RunID: runID}
 		err := rows.Scan(&s.Name, &s.State, &incarnation, &committed, &changed, &s.ExitCode)
-		s.Incarnation, s.Committed, s.ChangedAt = uint64(incarnation), uint64(committed), moment(changed)
+		s.Incarnation, s.Committed, s.ChangedAt = uint64(incarnation), uint64(committed), column.Moment(changed)
 		return s, err
 	}
 }
@@ -251,15 +246,6 @@ func (t *tx) PutShard(s store.Shard) error {
 	return nil
 }
 
-func shardProto(s store.Shard) *pb.Shard {
-	p := &pb.Shard{Name: s.Name, State: s.State, CommittedSequence: s.Committed, ExitCode: s.ExitCode}
-	if s.ChangedAt != (time.Time{}) {
-		micros := s.ChangedAt.UnixMicro()
-		p.ChangedAt = timestamp(&micros)
-	}
-	return p
-}
-
 // Suites returns a run's suites.
 func (r *reader) Suites(runID string, limit int) ([]*pb.Suite, error) {
 	suites, err := all(r.c, func(rows *sql.Rows) (*pb.Suite, error) {
@@ -268,7 +254,7 @@ func (r *reader) Suites(runID string, limit int) ([]*pb.Suite, error) {
 			return nil, err
 		}
 		s := &pb.Suite{}
-		return s, decode(data, s)
+		return s, column.Decode(data, s)
 	}, "SELECT data FROM run_suites WHERE run = (SELECT num FROM runs WHERE id = ?) ORDER BY name LIMIT ?", runID, max(limit, 0))
 	if err != nil {
 		return nil, fmt.Errorf("suites of run %s: %w", runID, err)
@@ -283,7 +269,7 @@ func (t *tx) PutSuites(runID string, suites []*pb.Suite) error {
 		return fmt.Errorf("store suites: %w", err)
 	}
 	for _, s := range suites {
-		data, err := encode(s)
+		data, err := column.Encode(s)
 		if err != nil {
 			return err
 		}

@@ -3,27 +3,12 @@ package sqlite
 import (
 	"database/sql"
 	"fmt"
-	"strconv"
-	"strings"
 
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
 	"github.com/tcmanager/tcmanager/service/event"
 	"github.com/tcmanager/tcmanager/service/store"
+	"github.com/tcmanager/tcmanager/service/store/column"
 )
-
-// casePrefix begins every key of a test case.
-const casePrefix = "TC-"
-
-func caseKey(number uint64) string { return casePrefix + strconv.FormatUint(number, 10) }
-
-// caseNumber returns the number in a key; 0 if it isn't the key of any case.
-func caseNumber(key string) uint64 {
-	n, err := strconv.ParseUint(strings.TrimPrefix(key, casePrefix), 10, 63)
-	if err != nil || caseKey(n) != key {
-		return 0
-	}
-	return n
-}
 
 func scanCase(rows *sql.Rows) (*pb.TestCase, error) {
 	var (
@@ -35,10 +20,10 @@ func scanCase(rows *sql.Rows) (*pb.TestCase, error) {
 		return nil, err
 	}
 	c := &pb.TestCase{}
-	if err := decode(data, c); err != nil {
+	if err := column.Decode(data, c); err != nil {
 		return nil, err
 	}
-	c.Id, c.ProjectId, c.Key, c.Description = id, project, caseKey(uint64(number)), description
+	c.Id, c.ProjectId, c.Key, c.Description = id, project, column.CaseKey(uint64(number)), description
 	return c, nil
 }
 
@@ -66,7 +51,7 @@ func (r *reader) TestCase(id string) (*pb.TestCase, error) {
 
 // TestCaseByKey returns a test case of a project by its key.
 func (r *reader) TestCaseByKey(projectID, key string) (*pb.TestCase, error) {
-	c, err := r.oneCase("WHERE p.id = ? AND c.number = ?", projectID, int64(caseNumber(key)))
+	c, err := r.oneCase("WHERE p.id = ? AND c.number = ?", projectID, int64(column.CaseNumber(key)))
 	if err != nil {
 		return nil, fmt.Errorf("test case %q of project %s: %w", key, projectID, err)
 	}
@@ -84,11 +69,6 @@ func (r *reader) TestCases(projectID string, after uint64, limit int) ([]*pb.Tes
 	return cases, nil
 }
 
-// encodeCase leaves out what is kept in columns.
-func encodeCase(c *pb.TestCase) ([]byte, error) {
-	return encode(c, "id", "project_id", "key", "description")
-}
-
 // AddTestCase stores a new test case with the project's next number, and makes its room.
 func (t *tx) AddTestCase(c *pb.TestCase) error {
 	project, err := t.projectNum(c.ProjectId)
@@ -99,7 +79,7 @@ func (t *tx) AddTestCase(c *pb.TestCase) error {
 	if err := t.c.row("SELECT coalesce(max(number), 0) + 1 FROM test_cases WHERE project = ?", []any{project}, &number); err != nil {
 		return fmt.Errorf("number a test case: %w", err)
 	}
-	data, err := encodeCase(c)
+	data, err := column.EncodeCase(c)
 	if err != nil {
 		return err
 	}
@@ -111,14 +91,14 @@ func (t *tx) AddTestCase(c *pb.TestCase) error {
 	if err != nil {
 		return fmt.Errorf("add test case %s: %w", c.Id, err)
 	}
-	c.Key = caseKey(uint64(number))
+	c.Key = column.CaseKey(uint64(number))
 	t.bytes += len(data) + len(c.Description)
 	return nil
 }
 
 // PutTestCase changes a test case.
 func (t *tx) PutTestCase(c *pb.TestCase) error {
-	data, err := encodeCase(c)
+	data, err := column.EncodeCase(c)
 	if err != nil {
 		return err
 	}
@@ -141,13 +121,13 @@ func (r *reader) caseNum(id string) (num int64, err error) {
 func (r *reader) Comments(testCaseID, after string, limit int) ([]*pb.Comment, error) {
 	of, err := r.caseNum(testCaseID)
 	if err != nil {
-		return nil, orNone(err)
+		return nil, column.OrNone(err)
 	}
 	var afterNum int64
 	if after != "" {
 		err := r.c.row("SELECT num FROM comments WHERE id = ? AND test_case = ?", []any{after, of}, &afterNum)
 		if err != nil {
-			return nil, orNone(err)
+			return nil, column.OrNone(err)
 		}
 	}
 	comments, err := all(r.c, func(rows *sql.Rows) (*pb.Comment, error) {
@@ -156,7 +136,7 @@ func (r *reader) Comments(testCaseID, after string, limit int) ([]*pb.Comment, e
 			return nil, err
 		}
 		c := &pb.Comment{}
-		return c, decode(data, c)
+		return c, column.Decode(data, c)
 	}, "SELECT data FROM comments WHERE test_case = ? AND num > ? ORDER BY num LIMIT ?", of, afterNum, max(limit, 0))
 	if err != nil {
 		return nil, fmt.Errorf("comments of test case %s: %w", testCaseID, err)
@@ -170,7 +150,7 @@ func (t *tx) AddComment(c *pb.Comment) error {
 	if err != nil {
 		return fmt.Errorf("add a comment: %w", err)
 	}
-	data, err := encode(c)
+	data, err := column.Encode(c)
 	if err != nil {
 		return err
 	}

@@ -109,10 +109,7 @@ func (t *tx) trimRoom(done *store.Trimmed, budget *trimBudget, r written, drop f
 	if err != nil {
 		return err
 	}
-	if known, ok := t.w.rooms.byName[r.name]; ok {
-		t.w.rooms.remember(known, false)
-		known.head.Trim = event.Position{Offset: uint64(dropped.last), Epoch: uint64(dropped.epoch)}
-	}
+	t.w.rooms.Trim(r.name, event.Position{Offset: uint64(dropped.last), Epoch: uint64(dropped.epoch)})
 	done.Events += int(dropped.last - r.trim)
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tcmanager/tcmanager/service/event"
 	"github.com/tcmanager/tcmanager/service/store"
+	"github.com/tcmanager/tcmanager/service/store/memory"
 )
 
 // bounds say when a group takes no more functions.
@@ -51,7 +52,7 @@ type writer struct {
 
 	// What the goroutine alone knows. All of it mirrors the transaction as it
 	// stands: a rollback restores it, a failed commit clears it.
-	rooms rooms
+	rooms memory.Rooms
 	names names
 
 	group   *group // at work
@@ -64,7 +65,7 @@ func newWriter(c *conn, epoch uint64, o Options, closing <-chan struct{}) *write
 	return &writer{
 		c: c, epoch: epoch, now: o.Now, listen: o.Listener,
 		jobs: make(chan *job, queueLength), closing: closing, stopped: make(chan struct{}),
-		bounds: groupBounds, maxWAL: maxWAL, walSize: maxWAL, rooms: newRooms(), names: newNames(),
+		bounds: groupBounds, maxWAL: maxWAL, walSize: maxWAL, rooms: memory.NewRooms(), names: newNames(),
 	}
 }
 
@@ -150,7 +151,7 @@ func (w *writer) commit(first *job) {
 	g := &group{began: time.Now()}
 	w.group = g
 	w.c.broken = nil
-	w.rooms.trim()
+	w.rooms.Shrink()
 	if err := w.c.control("BEGIN IMMEDIATE"); err != nil {
 		g.err = fmt.Errorf("begin to write: %w", err)
 		if first.take() {
@@ -197,7 +198,7 @@ func (w *writer) finish(g *group) {
 	if g.err != nil {
 		// An error here says that SQLite has rolled back by itself.
 		_ = w.c.control("ROLLBACK")
-		w.rooms.clear()
+		w.rooms.Clear()
 		w.names.clear()
 	}
 }
@@ -216,7 +217,7 @@ func (w *writer) do(g *group, j *job) {
 		g.jobs = append(g.jobs, j)
 		return
 	}
-	w.rooms.mark()
+	w.rooms.Mark()
 	w.names.mark()
 	t := &tx{reader: reader{ctx: j.ctx, c: w.c}, w: w}
 	g.running = j
@@ -253,7 +254,7 @@ func (w *writer) undo(g *group) {
 		return
 	}
 	w.c.broken = nil
-	w.rooms.undo()
+	w.rooms.Undo()
 	w.names.undo()
 }
 

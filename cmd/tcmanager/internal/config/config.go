@@ -28,6 +28,7 @@ import (
 // Config is what is in force.
 type Config struct {
 	ConfigFile  string // empty for none
+	Store       string // the address of a PostgreSQL database; empty for a file in DataDir
 	DataDir     string
 	Dev         bool
 	Reflection  bool
@@ -76,6 +77,10 @@ type Config struct {
 	RunGrace      time.Duration // how long a run whose runners are all lost is waited for
 	HistoryEvents int           // of one room; at least the 20 that are its recent activity
 	HistoryAge    time.Duration
+
+	BackupDir   string // of the backups the server takes by itself; empty for none
+	BackupEvery time.Duration
+	BackupKeep  int
 }
 
 // Setting is one option as it is in force.
@@ -252,4 +257,16 @@ func origin(s string) (string, error) {
 		return "", fmt.Errorf("%q is not an address like https://tests.example.org", s)
 	}
 	return u.Scheme + "://" + strings.ToLower(u.Host), nil
+}
+
+// StoreName says where the data is, for people, without a password.
+func (c Config) StoreName() string {
+	if c.Store == "" {
+		return c.DataDir
+	}
+	u, err := url.Parse(c.Store)
+	if err != nil {
+		return "PostgreSQL"
+	}
+	return fmt.Sprintf("PostgreSQL, %s at %s", strings.TrimPrefix(u.Path, "/"), u.Host)
 }

@@ -43,6 +43,7 @@ const (
 	groupRealtime = "Live sessions"
 	groupLimits   = "Limits"
 	groupHistory  = "What is kept"
+	groupBackup   = "Backups"
 )
 
 // configName is the option that the file with the others is named by.
@@ -56,6 +57,8 @@ var options = []option{
 		set: text(func(c *Config) *string { return &c.DataDir }, notEmpty)},
 	{group: groupServer, name: "dev", kind: "bool", def: "false", usage: "development: sign in without a password, project \"demo\", reflection; loopback only",
 		set: boolean(func(c *Config) *bool { return &c.Dev })},
+	{group: groupServer, name: "store", kind: "url", secret: true, usage: "where the data is kept: postgres://user@host/database, with the password in it or in PGPASSWORD; an SQLite file in the data directory if empty",
+		set: setStore},
 	{group: groupServer, name: "reflection", kind: "bool", defFrom: func(c *Config) string { return strconv.FormatBool(c.Dev) }, usage: "let grpcurl list and describe the services (default: with --dev)",
 		set: boolean(func(c *Config) *bool { return &c.Reflection })},
 	{group: groupServer, name: "stop-timeout", kind: "duration", def: "10s", usage: "how long a stop waits for calls and streams to end",
@@ -139,6 +142,13 @@ var options = []option{
 		set: integer(func(c *Config) *int { return &c.HistoryEvents }, store.LeastHistory, 1e9)},
 	{group: groupHistory, name: "history-age", kind: "duration", def: "720h", usage: "how long they are kept, but for the newest 20 of a room",
 		set: duration(func(c *Config) *time.Duration { return &c.HistoryAge }, time.Minute, 10*365*24*time.Hour)},
+
+	{group: groupBackup, name: "backup-dir", kind: "dir", usage: "a folder for backups that the server takes by itself, better on another disk; none are taken without",
+		set: text(func(c *Config) *string { return &c.BackupDir }, anything)},
+	{group: groupBackup, name: "backup-every", kind: "duration", def: "24h", usage: "how often; the first one at once if the newest is older",
+		set: duration(func(c *Config) *time.Duration { return &c.BackupEvery }, time.Minute, 365*24*time.Hour)},
+	{group: groupBackup, name: "backup-keep", kind: "number", def: "7", usage: "how many of them stay",
+		set: integer(func(c *Config) *int { return &c.BackupKeep }, 1, 10_000)},
 }
 
 // carriers names all ways into a session.
@@ -327,6 +337,16 @@ func setLogLevel(c *Config, s string) error {
 		return fmt.Errorf("%q is not one of debug, info, warn, error", s)
 	}
 	c.LogLevel = level
+	return nil
+}
+
+// setStore takes the address of a database. Its errors don't quote it: it may hold
+// a password.
+func setStore(c *Config, s string) error {
+	c.Store = s
+	if s != "" && !strings.HasPrefix(s, "postgres://") && !strings.HasPrefix(s, "postgresql://") {
+		return errors.New("it must be postgres://user:password@host:5432/database, or empty for a file in the data directory")
+	}
 	return nil
 }
 

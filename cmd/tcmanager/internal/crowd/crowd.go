@@ -43,6 +43,9 @@ type Config struct {
 	Recorder *history.Recorder // nil for clients whose history nobody asks for
 	// Token returns a user's token and when it ends.
 	Token func(user string) (token string, until time.Time, err error)
+	// Busy says that the machine may be too busy for the clients to read in time:
+	// what they read is judged by when it happened.
+	Busy bool
 	// Rooms are those that may be joined now.
 	Rooms func() []Target
 }
@@ -58,6 +61,7 @@ type Client struct {
 	stream  carrier.Stream // nil while there is none
 	ended   chan struct{}  // closed when the stream has been read to its end
 	pinged  time.Time
+	doubts  bool // what is read may be old, for a reason that is not the client's
 
 	mu        sync.Mutex // guards the rest
 	changed   chan struct{}
@@ -126,6 +130,9 @@ func (c *Client) Open(ctx context.Context, by carrier.Carrier, more ...Target) e
 	c.number++
 	c.carrier = by
 	c.record(history.Record{Kind: history.Opened, User: c.user, Carrier: by.String(), Until: until})
+	if c.doubts || c.cfg.Busy {
+		c.record(history.Record{Kind: history.Stalled})
+	}
 	first := c.hello()
 	stream, err := by.Open(ctx, c.cfg.Server, token, first...)
 	if err != nil {
@@ -222,6 +229,9 @@ func (c *Client) Ping() error {
 	return c.stream.Send(&pb.SubscribeRequest{Frame: &pb.SubscribeRequest_Ping{Ping: &pb.Ping{}}})
 }
 
+// Quiet is how long the client has said nothing.
+func (c *Client) Quiet() time.Duration { return time.Since(c.pinged) }
+
 // Renew goes on with a new token, if the carrier takes one.
 func (c *Client) Renew() error {
 	c.mu.Lock()
@@ -236,6 +246,15 @@ func (c *Client) Renew() error {
 	}
 	c.record(history.Record{Kind: history.Renewed, Until: until})
 	return c.stream.Send(&pb.SubscribeRequest{Frame: &pb.SubscribeRequest_RefreshToken{RefreshToken: &pb.RefreshToken{Token: token}}})
+}
+
+// Doubt says whether what is read may be old, because something on the way holds it
+// back. Of a stream that it was true for it stays true.
+func (c *Client) Doubt(may bool) {
+	if may && c.stream != nil {
+		c.record(history.Record{Kind: history.Stalled})
+	}
+	c.doubts = may
 }
 
 // Stall stops reading for a while.

@@ -49,6 +49,10 @@ func (c *Client) step(ctx context.Context) error {
 	if time.Since(c.pinged) > pingEvery {
 		return c.Ping()
 	}
+	if c.Pending() > 0 && c.rng.IntN(4) > 0 {
+		c.Wait(ctx, 200*time.Millisecond) // mostly it hears the answer first, however busy the server is
+		return nil
+	}
 	switch n := c.rng.IntN(100); {
 	case n < 30:
 		return c.joinAny(ctx)

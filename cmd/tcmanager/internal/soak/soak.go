@@ -42,8 +42,9 @@ type times struct {
 const (
 	doneEvery     = 6 * time.Millisecond // one of all clients does something
 	leastPace     = 300 * time.Millisecond
-	presenceGrace = 5 * time.Second // the server's
-	slack         = 5 * time.Second // for a machine that has more to do
+	presenceGrace = 5 * time.Second  // the server's
+	pollPatience  = 20 * time.Second // likewise, for those who poll
+	slack         = 5 * time.Second  // for a machine that has more to do
 )
 
 func timesOf(o options) times {
@@ -73,7 +74,7 @@ func soak(ctx context.Context, o options, out io.Writer) error {
 	if err := s.all(ctx); err != nil {
 		return errors.Join(err, p.kill(), fmt.Errorf("what the server logged and stored is in %s", dir))
 	}
-	h, err := s.town.history(ctx, o.connections, history.Bounds{Gone: t.timeout + presenceGrace + slack, Back: slack})
+	h, err := s.town.history(ctx, o.connections, history.Bounds{Gone: max(t.timeout+presenceGrace, pollPatience) + slack, Back: slack})
 	if err == nil {
 		err = s.check(h)
 	}
