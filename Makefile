@@ -74,6 +74,30 @@ generate: $(MODULES) ## Generate gen/ from proto/. Running it twice changes noth
 verify-inputs: build ## Stream real test runs through and compare the counts with an independent count.
 	$(GO) run ./cmd/tcm/internal/verifyinputs
 
+# A program of its own, so that signals reach it and its last line is the last one.
+CHAOS := .cache/chaos
+
+.PHONY: chaos
+chaos: build ## Break a server for CHAOS_S (60) seconds with CHAOS_SEED on CHAOS_STORE, and look what is lost.
+	@$(GO) build -o $(CHAOS) ./cmd/tcmanager/internal/chaos/runchaos
+	@exec $(CHAOS)
+
+.PHONY: kills
+kills: build ## Kill a server CHAOS_KILLS (100) times while it is published to, and count what is lost.
+	@$(GO) build -o $(CHAOS) ./cmd/tcmanager/internal/chaos/runchaos
+	@CHAOS_KILLS=$${CHAOS_KILLS:-100} exec $(CHAOS)
+
+.PHONY: revocation
+revocation: ## Measure how soon a lost right ends, on each carrier.
+	$(GO) test -count=1 -v -run TestARightThatIsLostEndsWithinASecond ./cmd/tcmanager
+
+SOAK_S     ?= 600
+SOAK_CONNS ?= 1000
+
+.PHONY: soak
+soak: build ## Let SOAK_CONNS clients come and go for SOAK_S seconds, and see that the server is as it was.
+	$(GO) run ./cmd/tcmanager/internal/soak -server bin/tcmanager -connections $(SOAK_CONNS) -seconds $(SOAK_S)
+
 .PHONY: clean
 clean: ## Remove what was built; data/ stays.
 	rm -rf bin clients/web/dist/assets clients/web/dist/*.html .cache

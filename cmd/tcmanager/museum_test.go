@@ -27,6 +27,15 @@ var museum = []struct {
 	{"epoch-ignored", "Resumable", "TestAStoreThatWasCopiedBackIsNoticed", "3"},
 	{"bookmark-jumps-the-queue", "Bookmarkable", "TestRoomsLoseNothing", "2"},
 	{"role-checked-at-join-only", "Authorised", "TestARightThatIsLostEndsWithinASecond", "3"},
+	{"purge-forgotten", "Authorised", "TestRoomsLoseNothing", "2"},
+	{"drain-forgets-the-queue", "Bookmarkable", "TestARestartUnderLoadLosesNothing", "1"},
+	{"ack-before-commit", "Durable", "TestEveryAcknowledgedWriteIsThereOnce", "1"},
+	{"lost-fence", "Durable", "TestEveryAcknowledgedWriteIsThereOnce", "1"},
+	{"request-ids-forgotten-too-soon", "Once", "TestEveryAcknowledgedWriteIsThereOnce", "1"},
+	{"refused-and-kept", "Once", "TestEveryAcknowledgedWriteIsThereOnce", "1"},
+	{"lost-without-a-lease", "Present", "TestNobodyIsShownWhoHasGone", "1"},
+	{"silence-is-never-over", "Present", "TestNobodyIsShownWhoHasGone", "1"},
+	{"ghost-of-a-resumed-session", "Present", "TestNobodyIsShownWhoHasGone", "1"},
 }
 
 // museumTries is how often a proof may be repeated until it finds a bug: its
@@ -42,6 +51,7 @@ func TestTheGuaranteesFindTheBugsOfTheMuseum(t *testing.T) {
 	}
 	for _, exhibit := range museum {
 		t.Run(exhibit.bug, func(t *testing.T) {
+			t.Parallel() // much of a proof is waiting, beside which another is built
 			binary := buildWith(t, exhibit.bug)
 			var found []string
 			for range museumTries {

@@ -302,7 +302,7 @@ const writeStall = 10 * time.Second
 // run serves until ctx ends or something breaks, then stops.
 func (s *server) run(ctx context.Context) error {
 	s.log.InfoContext(ctx, "serving", "version", version, "grpc.addr", s.grpcL.Addr().String(), "http.addr", s.httpL.Addr().String(),
-		"public_url", s.publicURL, "data_dir", s.cfg.DataDir, "dev", s.cfg.Dev, "tls", s.cert != nil)
+		"public_url", s.publicURL, "data_dir", s.cfg.DataDir, "store", s.cfg.StoreName(), "dev", s.cfg.Dev, "tls", s.cert != nil)
 	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBackground()
 	group, broken := errgroup.WithContext(ctx)
@@ -360,7 +360,7 @@ func (s *server) stop(ctx context.Context) {
 
 // banner says where the server is and what to do next.
 func (s *server) banner() string {
-	b := fmt.Sprintf("\n  TCManager %s\n\n  open      %s\n  gRPC      %s\n  data      %s\n", version, s.publicURL, s.grpcURL(), s.cfg.DataDir)
+	b := fmt.Sprintf("\n  TCManager %s\n\n  open      %s\n  gRPC      %s\n  data      %s\n", version, s.publicURL, s.grpcURL(), s.cfg.StoreName())
 	if s.cfg.Dev {
 		b += "\n  Anyone on this machine can sign in: development mode.\n\n  next, in a Go project:\n\n    go test -json ./... | " + s.streamCommand() + "\n\n"
 	}

@@ -22,7 +22,6 @@ import (
 	"github.com/tcmanager/tcmanager/service/rules"
 	"github.com/tcmanager/tcmanager/service/run"
 	"github.com/tcmanager/tcmanager/service/session"
-	"github.com/tcmanager/tcmanager/service/store/sqlite"
 	"github.com/tcmanager/tcmanager/service/testcase"
 )
 
@@ -35,13 +34,13 @@ func newServices(ctx context.Context, c config.Config, d Deps) (*Services, error
 	if err != nil {
 		return nil, err
 	}
-	db, err := sqlite.Open(ctx, sqlite.Options{Path: dataFile(c).Path, Listener: heard.hear})
+	db, err := openStore(ctx, c, d.Log, heard.hear)
 	if err != nil {
 		return nil, err
 	}
 	runURL := func(id string) string { return d.PublicURL + "/runs/" + id }
 	authenticator := identity.NewAuthenticator(d.Verifier, identity.NewUsers(db))
-	here := presence.New(rooms, presence.Options{})
+	here := presence.New(rooms, presence.Options{Grace: c.PresenceGrace})
 	nouns := commands{
 		runs: run.New(db, run.Config{
 			Grace: c.RunGrace, MaxRequest: c.MaxMessageBytes, URL: runURL, Logger: d.Log, Progress: rooms.Publish,

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -67,9 +68,9 @@ func newTown(t testing.TB, seed uint64, change ...func(*config.Config)) *town {
 	if w.sign, err = signerOf(w.cfg); err != nil {
 		t.Fatal(err)
 	}
-	soon := backoff.Config{BaseDelay: 10 * time.Millisecond, Multiplier: 1, MaxDelay: 10 * time.Millisecond}
+	quick := backoff.Config{BaseDelay: 10 * time.Millisecond, Multiplier: 1, MaxDelay: 10 * time.Millisecond}
 	w.conn, err = grpc.NewClient(w.cfg.GRPCAddr, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: soon, MinConnectTimeout: time.Second}))
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: quick, MinConnectTimeout: time.Second}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -235,7 +236,7 @@ func (w *town) targets(user string) []crowd.Target {
 func (w *town) client(name, user string, seed uint64) *crowd.Client {
 	return crowd.NewClient(crowd.Config{
 		Server:   carrier.Server{GRPC: w.cfg.GRPCAddr, HTTP: w.cfg.HTTPAddr, ReadBuffer: 192 << 10},
-		Recorder: w.rec, Token: w.token, Rooms: func() []crowd.Target { return w.targets(user) },
+		Recorder: w.rec, Token: w.token, Busy: slowed, Rooms: func() []crowd.Target { return w.targets(user) },
 	}, name, user, seed)
 }
 
@@ -334,6 +335,7 @@ func (w *town) history() *history.History {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	h.Bounds = history.Bounds{Gone: w.cfg.HeartbeatTimeout + cmp.Or(w.cfg.PresenceGrace, presenceGrace) + soon, Back: soon}
 	return h
 }
 
@@ -350,6 +352,12 @@ func (w *town) check(h *history.History) []history.Violation {
 	}
 	return found
 }
+
+const (
+	presenceGrace = 5 * time.Second // the server's, if nothing else is set
+	// soon is how late what happens at once may be seen on a loaded machine.
+	soon = 2 * time.Second
+)
 
 // count returns how often each kind of record is in a history, and of told events
 // how many by which carrier.

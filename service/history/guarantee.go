@@ -21,6 +21,9 @@ var Guarantees = []Guarantee{
 	{"Resumable", Resumable},
 	{"Bookmarkable", Bookmarkable},
 	{"Authorised", Authorised},
+	{"Durable", Durable},
+	{"Once", Once},
+	{"Present", Present},
 }
 
 // Check holds a history against every guarantee.

@@ -15,6 +15,8 @@
 // The log is what the store had committed when the history was closed; what an
 // older log had and a restored one has no longer is marked as gone. A right is a
 // user's to hear a project: its room, and the rooms of its runs and test cases.
+// A write is something that a client asked the server to keep, under a name of
+// its own, however often it had to ask.
 //
 // # The guarantees
 //
@@ -30,8 +32,13 @@
 //   - Bookmarkable: when a bookmark or a cursor comes, all up to it was told in
 //     the stay, and it is a place in the log.
 //   - Authorised: later than Bound after a right was lost, or a token ended,
-//     nothing is told that needed it; and nothing of a room outside of a stay. Time
-//     in which the clients themselves stood still doesn't count.
+//     nothing is told that needed it; and nothing of a room outside of a stay.
+//   - Durable: a write that was acknowledged is in the store.
+//   - Once: no write is in the store twice, and none that was refused is.
+//   - Present: nobody is shown in a room who has been away for longer than
+//     Bounds.Gone, and nobody is missing for longer than Bounds.Back who is there.
+//
+// Time in which the clients or the server stood still doesn't count.
 package history
 
 import (
@@ -65,10 +72,11 @@ const (
 	Opened   Kind = "opened"   // a stream: User, Carrier, Until (the end of its token)
 	Renewed  Kind = "renewed"  // the stream's token: Until
 	Asked    Kind = "asked"    // a join: ID, Room, Position (zero for none)
-	Joined   Kind = "joined"   // its answer: ID (0 if not asked for), Room, Position, Recovered, Snapshot
+	Joined   Kind = "joined"   // its answer: ID (0 if not asked for), Room, Position, Recovered, Snapshot, Present
 	Refused  Kind = "refused"  // a request: ID, Reason
 	Told     Kind = "told"     // a durable event: Room, Position, Hash, Time
-	News     Kind = "news"     // an event that is not durable: Room
+	News     Kind = "news"     // an event that is not durable: Room; of presence also Who, and Gone for one who left
+	Alive    Kind = "alive"    // the answer to a ping
 	Bookmark Kind = "bookmark" // Room, Position
 	Cursor   Kind = "cursor"   // a bookmark in the last frame of a stream: Room, Position
 	Reset    Kind = "reset"    // Room, Reason
@@ -76,12 +84,20 @@ const (
 	Left     Kind = "left"     // Room
 	Stalled  Kind = "stalled"  // the client stopped reading: what it reads from now on may be old
 	Ended    Kind = "ended"    // the stream: Reason
-	Paused   Kind = "paused"   // no client of the process got to run: At, Until; of no session
+	Paused   Kind = "paused"   // no client of the process got to run, or the server didn't: At, Until; of no session
 	Stayed   Kind = "stayed"   // the room has been quiet: Room, Position (the newest event by then)
+)
+
+// What became of writes. Each names Write, and Session is who asked for it.
+const (
+	Sent   Kind = "sent"   // it was asked for, for the first time or again
+	Acked  Kind = "acked"  // the server said that it is kept
+	Denied Kind = "denied" // the server said that it is not kept, and it was not asked for again: Reason
 )
 
 // What the store knows.
 const (
+	Found  Kind = "found"  // an effect of a write: Write, Room, Position
 	Room   Kind = "room"   // Room, Of (the project's room that decides who may be in it), Position (what was trimmed)
 	Commit Kind = "commit" // an event of the log: Room, Position, Hash, Time, Gone
 	Gained Kind = "gained" // a right: User, Room (the project's), At
@@ -107,25 +123,40 @@ type Record struct {
 	Gone      bool      `json:"gone,omitempty"`
 	Until     time.Time `json:"until,omitzero"`
 	Reason    string    `json:"reason,omitempty"`
+	Write     string    `json:"write,omitempty"`
+	Who       string    `json:"who,omitempty"`     // the id of a user who came or went
+	Present   []string  `json:"present,omitempty"` // of Joined: the ids of the users who are in the room
 }
 
 // History is what is checked. Records of a session are in its order; others may
 // stand anywhere.
 type History struct {
 	Seed    uint64 // repeats the choices that led to it
+	Bounds  Bounds
 	Records []Record
+}
+
+// Bounds are how late presence may be. They follow from what the server was
+// configured with; if both are zero, presence is not looked at.
+type Bounds struct {
+	// Gone is how long somebody may be shown who has gone without a word: until the
+	// silence was noticed, and the grace time is over.
+	Gone time.Duration `json:"gone,omitempty"`
+	// Back is how long somebody may be missing who is there.
+	Back time.Duration `json:"back,omitempty"`
 }
 
 // header is the first line of a file.
 type header struct {
-	Seed uint64 `json:"seed"`
+	Seed   uint64 `json:"seed"`
+	Bounds Bounds `json:"bounds,omitzero"`
 }
 
 // Write writes a history as lines of JSON.
 func Write(w io.Writer, h *History) error {
 	b := bufio.NewWriter(w)
 	lines := json.NewEncoder(b)
-	if err := lines.Encode(header{h.Seed}); err != nil {
+	if err := lines.Encode(header{h.Seed, h.Bounds}); err != nil {
 		return fmt.Errorf("write a history: %w", err)
 	}
 	for _, r := range h.Records {
@@ -147,7 +178,7 @@ func Read(r io.Reader) (*History, error) {
 	if err := readLine(lines, &head); err != nil {
 		return nil, fmt.Errorf("read the first line of a history: %w", err)
 	}
-	h := &History{Seed: head.Seed}
+	h := &History{Seed: head.Seed, Bounds: head.Bounds}
 	for {
 		var rec Record
 		err := readLine(lines, &rec)

@@ -56,6 +56,9 @@ func (s *session) add(rs ...Record) *session {
 	for _, r := range rs {
 		s.ms++
 		r.Session, r.Stream = "s1", s.stream
+		if r.Kind == Joined && r.ID != 0 && r.Present == nil {
+			r.Present = []string{"ann"}
+		}
 		if r.At.IsZero() {
 			r.At = at(s.ms)
 		}
@@ -117,16 +120,79 @@ func TestGoodHistories(t *testing.T) {
 			lost, Record{Kind: Gained, User: "ann", Room: project, At: at(1100)}),
 		"clients that stood still": append(open().fresh(2).add(Record{Kind: Told, Room: room, Position: pos(3), Hash: "3", At: at(4000), Time: at(300)}).records,
 			lost, Record{Kind: Paused, At: at(500), Until: at(3500)}),
+		"written once":                   writer(Sent, Sent, Acked, Found),
+		"written, and nobody was told":   writer(Sent, Found),
+		"refused":                        writer(Sent, Denied),
+		"refused at first":               writer(Sent, Denied, Sent, Acked, Found),
+		"came and went":                  append(seeing(2100, 9000, 9500).records, bob(2000, 5000)...),
+		"was there before":               append(seeing(0, 4000, 9500).records, bob(0, 3900)...),
+		"lost, and back in another room": append(seeing(0, 0, 4000).records, bob(0, 100)...),
+		"who goes on being there":        append(seeing(2100, 0, 20000).records, bob(2000, 0)...),
+		"seen with old eyes":             append(seeing(0, 0, 4000).add(Record{Kind: Ended, At: at(60000)}).records, bob(0, 100)...),
+		"read late": append(open().join(Position{}).add(Record{Kind: Joined, ID: 1, Room: room, Position: pos(5), Snapshot: true, Present: []string{"ann", "bob"}},
+			Record{Kind: Stalled}, Record{Kind: News, Room: room, Who: "bob", Gone: true, At: at(9000)}).records, bob(0, 100)...),
 		"a token that was renewed": open().add(Record{Kind: Renewed, Until: at(100)}, Record{Kind: Renewed, Until: at(9000)}).fresh(2).
 			add(Record{Kind: Told, Room: room, Position: pos(3), Hash: "3", At: at(5000), Time: at(300)}).records,
 		"an event that a restored log has no longer": append(open().fresh(5).add(Record{Kind: Told, Room: room, Position: Position{1, 6}, Hash: "x"}).records,
 			Record{Kind: Commit, Room: room, Position: Position{1, 6}, Hash: "x", Gone: true}),
 	} {
-		for _, v := range Check(&History{Seed: seed, Records: append(log(5), records...)}) {
+		for _, v := range Check(&History{Seed: seed, Bounds: bounds, Records: append(log(5), records...)}) {
 			t.Errorf("%s: %v", name, v)
 		}
 	}
 }
+
+// writer makes the records of what became of one write, and of its effects.
+func writer(kinds ...Kind) []Record {
+	var records []Record
+	for i, k := range kinds {
+		r := Record{Kind: k, Session: "s1", Write: "w1", At: at(i)}
+		if k == Found {
+			r.Session, r.Room, r.Position = "", room, pos(uint64(i))
+		}
+		records = append(records, r)
+	}
+	return records
+}
+
+// bob makes the records of another user's session: in the room from the first
+// moment to the second, or without an end.
+func bob(from, to int) []Record {
+	records := []Record{
+		{Kind: Opened, User: "bob", At: at(from)},
+		{Kind: Asked, ID: 1, Room: room, At: at(from)},
+		{Kind: Joined, ID: 1, Room: room, Position: pos(5), Snapshot: true, Present: []string{"ann", "bob"}, At: at(from + 10)},
+	}
+	if to > 0 {
+		records = append(records, Record{Kind: Alive, At: at(to)}, Record{Kind: Ended, At: at(to)})
+	}
+	for i := range records {
+		records[i].Session, records[i].Stream = "s2", 1
+	}
+	return records
+}
+
+// seeing joins, sees somebody come and go at some moments, and hears the last of
+// the server at another. 0 is for never; a coming at 0 was before the join.
+func seeing(comes, goes, last int) *session {
+	present := []string{"ann"}
+	s := open().join(Position{})
+	if comes == 0 {
+		present = append(present, "bob")
+	}
+	s.add(Record{Kind: Joined, ID: 1, Room: room, Position: pos(5), Snapshot: true, Present: present})
+	if comes > 0 {
+		s.add(Record{Kind: News, Room: room, Who: "bob", At: at(comes)})
+	}
+	if goes > 0 {
+		s.add(Record{Kind: News, Room: room, Who: "bob", Gone: true, At: at(goes)})
+	}
+	return s.add(Record{Kind: Alive, At: at(last)}, Record{Kind: Ended, At: at(last)})
+}
+
+var bounds = Bounds{Gone: 5 * time.Second, Back: time.Second}
+
+const never = -1
 
 func TestEachGuaranteeFindsWhatBreaksIt(t *testing.T) {
 	lost := Record{Kind: Lost, User: "ann", Room: project, At: at(1000)}
@@ -171,9 +237,18 @@ func TestEachGuaranteeFindsWhatBreaksIt(t *testing.T) {
 		{"news after being put out", "Authorised", open().fresh(2).mark(Evicted, 0).mark(News, 0).records},
 		{"an event of a room never joined", "Authorised", open().told(3).records},
 		{"another user's room", "Authorised", append(open().add(Record{Kind: News, Room: "user:bob"}).records, Record{Kind: Room, Room: "user:bob"})},
+		{"an acknowledged write that isn't there", "Durable", writer(Sent, Acked)},
+		{"a write that is there twice", "Once", writer(Sent, Sent, Acked, Found, Found)},
+		{"a write that nobody was told of, twice", "Once", append(writer(Sent, Found, Found), writer(Acked)...)},
+		{"a refused write that is there", "Once", writer(Sent, Denied, Found)},
+		{"somebody who is shown for ever", "Present", append(seeing(0, 0, 9000).records, bob(0, 3000)...)},
+		{"somebody who is shown too long", "Present", append(seeing(0, 9000, 9100).records, bob(0, 3000)...)},
+		{"somebody who was never there", "Present", append(seeing(100, 0, 500).records, Record{Kind: Opened, Session: "s2", Stream: 1, User: "bob"})},
+		{"somebody who is missing", "Present", append(seeing(never, 0, 9000).records, bob(2000, 8000)...)},
+		{"somebody who is there and said to have gone", "Present", append(seeing(2100, 4000, 9000).records, bob(2000, 8000)...)},
 		{"an event long after the token ended", "Authorised", open().add(Record{Kind: Renewed, Until: at(1000)}).fresh(2).add(late).records},
 	} {
-		h := &History{Seed: seed, Records: append(log(5), bad.records...)}
+		h := &History{Seed: seed, Bounds: bounds, Records: append(log(5), bad.records...)}
 		var found []string
 		for _, v := range Check(h) {
 			if !slices.Contains(found, v.Guarantee) {
@@ -197,7 +272,7 @@ func TestAViolationNamesTheOffsets(t *testing.T) {
 }
 
 func TestAHistoryIsReadAsItWasWritten(t *testing.T) {
-	want := &History{Seed: 1 << 63, Records: append(log(3), open().fresh(2).told(3).mark(Stayed, 3).records...)}
+	want := &History{Seed: 1 << 63, Bounds: bounds, Records: append(log(3), open().fresh(2).told(3).mark(Stayed, 3).records...)}
 	var file bytes.Buffer
 	if err := Write(&file, want); err != nil {
 		t.Fatal(err)

@@ -100,6 +100,9 @@ func OfEvent(kind Kind, ev *pb.Event) Record {
 		rec.Time = ev.GetTime().AsTime()
 	}
 	if kind == News {
+		if p := ev.GetPresence().GetPresence(); p != nil {
+			rec.Who, rec.Gone = p.GetUser().GetId(), p.GetState() == pb.PresenceState_PRESENCE_STATE_OFFLINE
+		}
 		return rec
 	}
 	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(ev)
@@ -110,6 +113,15 @@ func OfEvent(kind Kind, ev *pb.Event) Record {
 	sum := sha256.Sum256(b)
 	rec.Hash = hex.EncodeToString(sum[:8])
 	return rec
+}
+
+// OfPresence returns who is in a room, as a record of Joined holds it.
+func OfPresence(people []*pb.Presence) []string {
+	ids := make([]string, 0, len(people))
+	for _, p := range people {
+		ids = append(ids, p.GetUser().GetId())
+	}
+	return ids
 }
 
 // OfPosition returns a position as records hold it.

@@ -4,7 +4,7 @@
 // as the most present of them: online, idle (nobody touches the machine),
 // reconnecting. A session whose connection broke keeps its place for a grace
 // time, so that a reload or a short break is no leave and join. One that is
-// between two connections by design rests: for the grace time nobody sees a
+// between two connections by design rests: until it is overdue nobody sees a
 // difference. Typing ends by itself.
 //
 // # Concurrency
@@ -157,25 +157,26 @@ func (h *Hub) Lose(room event.Room, userID, sessionID string) {
 		return
 	}
 	h.settleLocked(room, u, sessionID, s)
-	h.expectLocked(room, userID, sessionID, s)
+	h.expectLocked(room, userID, sessionID, s, h.opts.Grace)
 	h.refreshLocked(room, u)
 }
 
 // Rest says that a session has no connection for a moment, by design: it keeps
-// its place, and what it does there, for the grace time, and nobody is told.
-func (h *Hub) Rest(room event.Room, userID, sessionID string) {
+// its place, and what it does there, for so long, but at least for the grace time,
+// and nobody is told.
+func (h *Hub) Rest(room event.Room, userID, sessionID string, patience time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if _, s := h.findLocked(room, userID, sessionID); s != nil && s.lost == nil {
 		s.rests = true
-		h.expectLocked(room, userID, sessionID, s)
+		h.expectLocked(room, userID, sessionID, s, max(patience, h.opts.Grace))
 	}
 }
 
-// expectLocked takes a session out of the room if it isn't back after the grace time.
-func (h *Hub) expectLocked(room event.Room, userID, sessionID string, s *session) {
+// expectLocked takes a session out of the room if it isn't back in time.
+func (h *Hub) expectLocked(room event.Room, userID, sessionID string, s *session, patience time.Duration) {
 	var timer *time.Timer
-	timer = time.AfterFunc(h.opts.Grace, func() {
+	timer = time.AfterFunc(patience, func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		// The session may have come back, and been lost again, since the timer fired.

@@ -113,16 +113,16 @@ func TestASessionThatRestsLooksAsItWasUntilTheGraceTimeIsOver(t *testing.T) {
 		h.Update(room, anna.Id, "tab1", "title", pb.ActivityState_ACTIVITY_STATE_FOCUSED)
 		l.want("anna ONLINE 1", "anna FOCUSED title")
 		for range 3 {
-			h.Rest(room, anna.Id, "tab1")
+			h.Rest(room, anna.Id, "tab1", 0)
 			time.Sleep(4 * time.Second)
 			h.Enter(room, anna, "tab1", false)
 		}
 		l.want()
-		h.Rest(room, anna.Id, "tab1")
+		h.Rest(room, anna.Id, "tab1", 0)
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		l.want("anna LEFT title", "anna OFFLINE 0")
-		h.Rest(room, anna.Id, "tab1")
+		h.Rest(room, anna.Id, "tab1", 0)
 		l.want()
 	})
 }

@@ -114,9 +114,18 @@ func (s *Session) receive(ctx context.Context, hello chan<- error) {
 			s.end(streamEnd(err))
 			return
 		}
+		if ctx.Err() != nil { // a newer stream may have taken the session over
+			return
+		}
+		// The sender, which ends a session with its token, may be stuck in a Send.
+		if s.isExpired() {
+			s.end(errExpired)
+			return
+		}
 		s.heardAt.Store(time.Now().UnixNano())
 		s.setHandling(true)
 		s.handle(ctx, req)
+		s.out.paced(ctx)
 		s.setHandling(false)
 		if ctx.Err() != nil {
 			return
@@ -183,6 +192,12 @@ func (s *Session) fail(to uint64, err error) {
 		err = errDraining
 	case fault.Of(err) == nil:
 		s.srv.cfg.Logger.Error("a request of a session failed", "session", s.id, "user", s.userID(), "error", err)
+	case fault.Of(err).Kind == fault.Unauthenticated:
+		why := "invalid"
+		if bad := (*identity.TokenError)(nil); errors.As(err, &bad) {
+			why = bad.Reason
+		}
+		s.srv.cfg.Logger.Info("session token refused", "reason", why, "session", s.id, "user", s.userID())
 	case fault.Of(err).Kind == fault.Denied:
 		s.srv.cfg.Logger.Info("session denied", "session", s.id, "user", s.userID())
 	}
@@ -220,6 +235,7 @@ func (s *Session) send(ctx context.Context) error {
 	expiry := newExpiry(s.who().ExpiresAt)
 	defer func() { expiry.stop() }()
 	for {
+		asked := s.hasAsked()
 		more, err := s.sendNext(ctx, stall)
 		if err != nil {
 			return err
@@ -227,7 +243,7 @@ func (s *Session) send(ctx context.Context) error {
 		next := s.out.wake
 		if more {
 			next = always
-		} else if s.isPolled(ctx) {
+		} else if asked && s.isPolled(ctx) {
 			return errExpected
 		}
 		select {
@@ -267,6 +283,9 @@ func (s *Session) sendNext(ctx context.Context, stall *time.Timer) (more bool, e
 		s.recheck(ctx)
 	default:
 	}
+	if s.isExpired() { // the timer may be late
+		return false, errExpired
+	}
 	frame, err := s.out.take()
 	if err != nil {
 		return false, err
@@ -296,9 +315,15 @@ func (s *Session) sendFrame(frame []byte, stall *time.Timer) error {
 	return s.stream.Send(frame)
 }
 
-// isPolled reports whether the client was told all that it polled for.
+// hasAsked reports whether every frame of a Watch was handled, and its answer
+// queued. It has to be looked at before what waits: the last answer, queued in
+// between, would be taken for sent.
+func (s *Session) hasAsked() bool { return s.watch != nil && s.watch.hasAsked() }
+
+// isPolled reports whether the client was told all that it polled for, when
+// nothing waits that was queued before it had asked for everything.
 func (s *Session) isPolled(ctx context.Context) bool {
-	if s.watch == nil || !s.watch.polls(s.sent > s.told.Load()) {
+	if !s.watch.polls(s.sent > s.told.Load()) {
 		return false
 	}
 	select {
@@ -342,6 +367,8 @@ func (s *Session) isClosed() bool {
 	defer s.mu.Unlock()
 	return s.closed
 }
+
+func (s *Session) isExpired() bool { return !time.Now().Before(s.who().ExpiresAt) }
 
 // expiry tells when a token is about to end and when it did.
 type expiry struct{ warn, end *time.Timer }

@@ -415,3 +415,107 @@ func TestARunThatOneJoinedByOneselfStaysWhenItEnds(t *testing.T) {
 		}
 	})
 }
+
+func TestNoStateIsToldAfterARightIsLost(t *testing.T) {
+	left := &pb.SubscribeRequest{Id: 7, Frame: &pb.SubscribeRequest_Leave{Leave: &pb.LeaveRoom{Room: room}}}
+	for name, then := range map[string][]*pb.SubscribeRequest{
+		"of a room that the client is in": nil,
+		"of a room that it left":          {left},
+		"of a room that it joined again":  {joining(&pb.JoinRoom{Room: room})},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onStage(t, session.Config{}, func(t *testing.T, st *stage) {
+				c := st.connect(scene.Tester)
+				c.hello("")
+				c.ping() // the pong is on its way, and the client reads nothing
+				synctest.Wait()
+				c.ask(&pb.JoinRoom{Room: room})
+				for _, req := range then {
+					c.in <- req
+				}
+				synctest.Wait()
+				st.Update(func(tx store.Tx) error { return tx.DeleteMember(scene.ProjectID, scene.Tester) })
+				st.server.Recheck(scene.Tester)
+				synctest.Wait()
+				answers := map[uint64]string{}
+				for frame := range c.waiting() {
+					if frame.GetJoined() != nil {
+						t.Errorf("the client was told %v", frame)
+					}
+					if frame.ReplyTo > 0 {
+						answers[frame.ReplyTo] = frame.GetError().GetReason()
+					}
+				}
+				if got := answers[2]; got != "ACCESS_DENIED" {
+					t.Errorf("the join was answered with %q", got)
+				}
+				if _, answered := answers[7]; len(then) > 0 && then[0] == left && !answered {
+					t.Error("the leave was not answered")
+				}
+			})
+		})
+	}
+}
+
+func TestNothingIsCarriedOutWithATokenThatEnded(t *testing.T) {
+	onStage(t, session.Config{HeartbeatInterval: 20 * time.Minute, HeartbeatTimeout: 90 * time.Minute}, func(t *testing.T, st *stage) {
+		c := st.connect(scene.Tester)
+		c.hello("")
+		c.ping() // the pong is on its way, and the client reads nothing
+		time.Sleep(time.Hour + time.Second)
+		c.command("late", &pb.StartRunRequest{Project: scene.Key})
+		synctest.Wait()
+		st.View(func(r store.Reader) error {
+			runs, err := r.Runs(scene.ProjectID, 0, 1)
+			if len(runs) > 0 {
+				t.Errorf("a second after the end of the token was started: %v", runs)
+			}
+			return err
+		})
+		if err := <-c.done; !fault.IsReason(err, "TOKEN_EXPIRED") {
+			t.Errorf("the session ended with %v", err)
+		}
+	})
+}
+
+func TestARunThatOneLeftByOneselfStillComesWithItsProject(t *testing.T) {
+	onStage(t, session.Config{}, func(t *testing.T, st *stage) {
+		resp, err := st.runs.StartRun(st.As(scene.Tester), &pb.StartRunRequest{Project: scene.Key})
+		if err != nil {
+			t.Fatal(err)
+		}
+		runRoom := string(event.RunRoom(resp.Run.Id))
+		c := st.connect(scene.Viewer)
+		c.hello("")
+		c.join(&pb.JoinRoom{Room: runRoom})
+		c.join(&pb.JoinRoom{Room: room, Detail: pb.Detail_DETAIL_ALL})
+		c.quiet()
+		c.in <- &pb.SubscribeRequest{Id: 7, Frame: &pb.SubscribeRequest_Leave{Leave: &pb.LeaveRoom{Room: runRoom}}}
+		left, back := false, false
+		for frame := range c.waiting() {
+			left = left || frame.GetLeft().GetRoom() == runRoom
+			back = back || left && frame.GetJoined().GetRoom() == runRoom
+		}
+		if !left || !back {
+			t.Errorf("left: %v, and came along again: %v", left, back)
+		}
+	})
+}
+
+func TestWhatAnOlderStreamStillSaysDoesNotTouchTheNewerOne(t *testing.T) {
+	onStage(t, session.Config{}, func(t *testing.T, st *stage) {
+		old := st.connect(scene.Tester)
+		id := old.hello("").SessionId
+		old.join(&pb.JoinRoom{Room: room})
+		st.say(100) // the older stream is stuck and ends late
+		synctest.Wait()
+		fresh := st.connect(scene.Tester)
+		fresh.hello(id)
+		fresh.join(&pb.JoinRoom{Room: room})
+		old.in <- &pb.SubscribeRequest{Frame: &pb.SubscribeRequest_Leave{Leave: &pb.LeaveRoom{Room: room}}} // sent before, it comes only now
+		synctest.Wait()
+		if got := st.present(); got != "tester ONLINE" {
+			t.Errorf("the room shows %q, want the tester online", got)
+		}
+	})
+}

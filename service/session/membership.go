@@ -24,6 +24,7 @@ const (
 // tell by it whether they mean the same.
 type membership struct {
 	place       *place
+	asked       string // how the client named the room; empty if it came along
 	unsubscribe func()
 	follow      bool // of a project: every running run's room comes along
 	followed    bool // of a run: the session is here because it follows the project
@@ -52,7 +53,7 @@ func (s *Session) join(ctx context.Context, to uint64, req *pb.JoinRoom) error {
 	}); err != nil {
 		return err
 	}
-	m := &membership{follow: req.Detail == pb.Detail_DETAIL_ALL && room.Kind() == event.KindProject}
+	m := &membership{asked: req.Room, follow: req.Detail == pb.Detail_DETAIL_ALL && room.Kind() == event.KindProject}
 	if err := s.enter(room, m); err != nil {
 		return err
 	}
@@ -265,8 +266,12 @@ func (s *Session) leave(room event.Room, only *membership, tell *pb.SubscribeRes
 	if m == nil {
 		return false
 	}
-	s.srv.deps.Presence.Leave(room, s.caller.User.Id, s.id)
-	if m.follow {
+	if !m.followed { // to follow is not to be seen there
+		s.srv.deps.Presence.Leave(room, s.caller.User.Id, s.id)
+	}
+	// A run that the client was in by itself comes along again if its project is
+	// followed.
+	if m.follow || !m.followed && room.Kind() == event.KindRun {
 		poke(s.runs)
 	}
 	return true
@@ -274,6 +279,21 @@ func (s *Session) leave(room event.Room, only *membership, tell *pb.SubscribeRes
 
 func leftFrame(room string) *pb.SubscribeResponse {
 	return &pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Left{Left: &pb.Left{Room: room}}}
+}
+
+// called returns the room that a client means by a name: a project may be left by
+// its key too, as it may be joined.
+func (s *Session) called(name string) event.Room {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.rooms[event.Room(name)] == nil {
+		for room, m := range s.rooms {
+			if m.asked == name {
+				return room
+			}
+		}
+	}
+	return event.Room(name)
 }
 
 // in returns the rooms the session is in, those that want says.
@@ -353,7 +373,13 @@ const recheckAgain = time.Second
 // and out of the fields in which the user may no longer write.
 func (s *Session) recheck(ctx context.Context) {
 	unsure := false
-	for room, m := range s.in(func(*membership) bool { return true }) {
+	in, answered := s.in(func(*membership) bool { return true }), s.out.answered()
+	for room := range answered { // one that was left, and whose state waits still
+		if _, is := in[room]; !is {
+			in[room] = nil
+		}
+	}
+	for room, m := range in {
 		var signal error
 		err := s.srv.deps.Store.View(ctx, func(r store.Reader) error {
 			source := s.srv.deps.Rooms[room.Kind()]
@@ -363,7 +389,7 @@ func (s *Session) recheck(ctx context.Context) {
 		})
 		switch {
 		case fault.Of(err) != nil:
-			s.evict(room, m, err)
+			s.evict(room, m, err, answered[room]...)
 		case err != nil:
 			unsure = true // the store can't say now
 		case fault.Of(signal) != nil:
@@ -375,8 +401,15 @@ func (s *Session) recheck(ctx context.Context) {
 	}
 }
 
-// evict puts the session out of a room and tells it why.
-func (s *Session) evict(room event.Room, m *membership, why error) {
+// evict puts the session out of a room, if it is in it, and tells it why. What
+// waits of the room is not told, nor the state of places in it where the session
+// was before.
+func (s *Session) evict(room event.Room, m *membership, why error, before ...*place) {
+	if m == nil {
+		s.out.forget(before, fault.Proto(why))
+		return
+	}
+	defer s.out.forget(append(before, m.place), fault.Proto(why)) // begin queues it until the place is left
 	evicted := &pb.Evicted{Room: string(room), Error: fault.Proto(why)}
 	if s.leave(room, m, &pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Evicted{Evicted: evicted}}) {
 		s.srv.cfg.Logger.Info("session evicted", "room", room, "session", s.id, "user", s.userID())

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -29,13 +30,14 @@ const (
 // costs bounded memory and loses nothing.
 type outbox struct {
 	wake     chan struct{} // holds one token while there may be something to send
+	room     chan struct{} // holds one token if an answer was sent or dropped
 	maxBytes int
 
 	mu        sync.Mutex // guards the rest, and every place in rooms
 	rooms     map[event.Room]*place
-	control   [][]byte // encoded
-	replies   int      // bytes of control
-	broken    error    // a control frame is missing: the session must end
+	control   []control
+	replies   int   // bytes of control
+	broken    error // a control frame is missing: the session must end
 	durable   []entry
 	bytes     int
 	latest    map[latestKey]event.Event
@@ -49,6 +51,13 @@ type latestKey struct {
 	key  string
 }
 
+// control is a control frame that waits.
+type control struct {
+	encoded []byte
+	of      *place // whose state the frame tells, if it does: a right is needed to hear that
+	to      uint64 // the request that it answers, if so; 0 for none
+}
+
 // entry is a piece of a room's log that waits, or a bookmark behind it. Its bytes
 // are shared with all who hear it.
 type entry struct {
@@ -60,6 +69,7 @@ type entry struct {
 // place is where a session is in a room. Events up to queued are sent or wait in
 // the queue; behind says that newer ones wait in the log.
 type place struct {
+	room    event.Room
 	queued  event.Position
 	newest  uint64 // the newest offset heard of
 	behind  bool
@@ -72,7 +82,7 @@ type place struct {
 
 func newOutbox(maxBytes int) *outbox {
 	return &outbox{
-		wake: make(chan struct{}, 1), maxBytes: maxBytes,
+		wake: make(chan struct{}, 1), room: make(chan struct{}, 1), maxBytes: maxBytes,
 		rooms: map[event.Room]*place{}, latest: map[latestKey]event.Event{},
 	}
 }
@@ -88,7 +98,7 @@ func (o *outbox) signal() {
 func (o *outbox) post(frame *pb.SubscribeResponse) {
 	b, err := encode(frame)
 	o.mu.Lock()
-	o.postLocked(b, err)
+	o.postLocked(control{encoded: b}, err)
 	o.mu.Unlock()
 	o.signal()
 }
@@ -101,16 +111,75 @@ func encode(frame *pb.SubscribeResponse) ([]byte, error) {
 	return b, nil
 }
 
-func (o *outbox) postLocked(b []byte, err error) {
+func (o *outbox) postLocked(c control, err error) {
 	switch {
 	case o.broken != nil:
 	case err != nil:
 		o.broken = err
-	case len(o.control) >= maxControl, len(o.control) > 0 && o.replies+len(b) > controlBytes:
+	case len(o.control) >= maxControl, len(o.control) > 0 && o.replies+len(c.encoded) > controlBytes:
 		o.broken = errTooSlow
 	default:
-		o.control = append(o.control, b)
-		o.replies += len(b)
+		o.control = append(o.control, c)
+		o.replies += len(c.encoded)
+	}
+}
+
+// answered returns the places whose state waits to be told, also those that the
+// session has left since.
+func (o *outbox) answered() map[event.Room][]*place {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	waits := map[event.Room][]*place{}
+	for _, c := range o.control {
+		if c.of != nil && !slices.Contains(waits[c.of.room], c.of) {
+			waits[c.of.room] = append(waits[c.of.room], c.of)
+		}
+	}
+	return waits
+}
+
+// forget drops the state of places that waits to be told. A request that it was
+// the answer to is answered with an error instead.
+func (o *outbox) forget(places []*place, why *pb.Error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	kept := o.control[:0]
+	for _, c := range o.control {
+		if c.of == nil || !slices.Contains(places, c.of) {
+			kept = append(kept, c)
+			continue
+		}
+		o.replies -= len(c.encoded)
+		if c.to == 0 {
+			continue
+		}
+		refused, err := encode(&pb.SubscribeResponse{ReplyTo: c.to, Frame: &pb.SubscribeResponse_Error{Error: why}})
+		if err != nil {
+			o.broken = err
+		}
+		o.replies += len(refused)
+		kept = append(kept, control{encoded: refused})
+	}
+	clear(o.control[len(kept):])
+	o.control = kept
+	poke(o.room)
+}
+
+// paced waits until no more answers wait than may, or ctx ends. A client that asks
+// faster than it reads is slowed down by its own stream.
+func (o *outbox) paced(ctx context.Context) {
+	for {
+		o.mu.Lock()
+		fits := o.broken != nil || o.replies <= o.maxBytes
+		o.mu.Unlock()
+		if fits {
+			return
+		}
+		select {
+		case <-o.room:
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 
@@ -119,7 +188,7 @@ func (o *outbox) postLocked(b []byte, err error) {
 func (o *outbox) enter(room event.Room) *place {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	p := &place{behind: true, joining: true}
+	p := &place{room: room, behind: true, joining: true}
 	o.rooms[room] = p
 	return p
 }
@@ -139,7 +208,7 @@ func (o *outbox) begin(room event.Room, p *place, from event.Position, newest ui
 		return false
 	}
 	for i := range frames {
-		o.postLocked(encoded[i], errs[i])
+		o.postLocked(control{encoded: encoded[i], of: p, to: frames[i].ReplyTo}, errs[i])
 	}
 	p.queued = from
 	p.newest = max(p.newest, newest)
@@ -302,10 +371,11 @@ func (o *outbox) take() ([]byte, error) {
 		return nil, o.broken
 	}
 	if len(o.control) > 0 {
-		frame := o.control[0]
-		o.control[0] = nil
+		frame := o.control[0].encoded
+		o.control[0] = control{}
 		o.control = o.control[1:]
 		o.replies -= len(frame)
+		poke(o.room)
 		return frame, nil
 	}
 	if len(o.durable) == 1 && len(o.order) == 0 && len(o.ephemeral) == 0 {
@@ -328,20 +398,35 @@ func (o *outbox) fillLocked() []byte {
 	}
 	clear(o.durable[:n])
 	o.durable = o.durable[n:]
-	n = 0
-	for n < len(o.order) && len(frame) < frameBytes {
-		frame = append(frame, o.latest[o.order[n]].Wire...)
-		delete(o.latest, o.order[n])
-		n++
+	order := o.order[:0]
+	for _, k := range o.order {
+		if len(frame) >= frameBytes || o.joiningLocked(k.room) {
+			order = append(order, k)
+			continue
+		}
+		frame = append(frame, o.latest[k].Wire...)
+		delete(o.latest, k)
 	}
-	o.order = o.order[n:]
-	n = 0
-	for n < len(o.ephemeral) && len(frame) < frameBytes {
-		frame = append(frame, o.ephemeral[n].Wire...)
-		n++
+	o.order = order
+	fleeting := o.ephemeral[:0]
+	for _, ev := range o.ephemeral {
+		if len(frame) >= frameBytes || o.joiningLocked(ev.Room) {
+			fleeting = append(fleeting, ev)
+			continue
+		}
+		frame = append(frame, ev.Wire...)
 	}
-	o.ephemeral = o.ephemeral[n:]
+	clear(o.ephemeral[len(fleeting):])
+	o.ephemeral = fleeting
 	return frame
+}
+
+// joiningLocked reports whether the answer to the join of a room is still to come.
+// What comes of the room meanwhile has to wait for it: the answer may hold an
+// older state than an event that was told before it.
+func (o *outbox) joiningLocked(room event.Room) bool {
+	p := o.rooms[room]
+	return p != nil && p.joining
 }
 
 // behind is a room whose log must be read.

@@ -96,3 +96,33 @@ func TestTheLogComesBehindTheAnswerToTheJoin(t *testing.T) {
 		t.Error("what was read for the former join is sent before the answer to the latter")
 	}
 }
+
+// Who is there is read for the answer to a join, and somebody may leave before it
+// is queued. Told before the answer, that would be undone by it.
+func TestNewsOfARoomComesBehindTheAnswerToTheJoin(t *testing.T) {
+	const room, other = event.Room("project:p"), event.Room("project:q")
+	news := func(room event.Room, class pb.DeliveryClass, wire string) router.Batch {
+		ev := event.Event{Room: room, Class: class, Key: "u", Wire: []byte(wire)}
+		return router.Batch{Room: room, Class: class, Events: []event.Event{ev}, Wire: ev.Wire}
+	}
+	o := newOutbox(1 << 10)
+	o.begin(other, o.enter(other), event.Position{}, 0, false)
+	p := o.enter(room)
+	o.offer(news(room, pb.DeliveryClass_DELIVERY_CLASS_LATEST, "left "))
+	o.offer(news(room, pb.DeliveryClass_DELIVERY_CLASS_EPHEMERAL, "typing "))
+	o.offer(news(other, pb.DeliveryClass_DELIVERY_CLASS_LATEST, "elsewhere"))
+	if b, err := o.take(); string(b) != "elsewhere" || err != nil {
+		t.Errorf("before the answer came %q, %v; want what is told of the other room", b, err)
+	}
+	if b, err := o.take(); len(b) > 0 || err != nil {
+		t.Errorf("before the answer came %q, %v", b, err)
+	}
+	answer := &pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Joined{Joined: &pb.Joined{Room: string(room)}}}
+	o.begin(room, p, event.Position{}, 0, false, answer)
+	if b, err := o.take(); !strings.Contains(string(b), string(room)) || err != nil {
+		t.Errorf("came %q, %v; want the answer", b, err)
+	}
+	if b, err := o.take(); string(b) != "left typing " || err != nil {
+		t.Errorf("behind the answer came %q, %v", b, err)
+	}
+}

@@ -34,9 +34,10 @@ func (s *Session) do(ctx context.Context, req *pb.SubscribeRequest) error {
 	case *pb.SubscribeRequest_Join:
 		return s.join(ctx, req.Id, f.Join)
 	case *pb.SubscribeRequest_Leave:
-		left := leftFrame(f.Leave.Room)
+		room := s.called(f.Leave.Room)
+		left := leftFrame(string(room))
 		left.ReplyTo = req.Id
-		s.leave(event.Room(f.Leave.Room), nil, left)
+		s.leave(room, nil, left)
 		return nil
 	case *pb.SubscribeRequest_Command:
 		return s.command(ctx, req.Id, f.Command)

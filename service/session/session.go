@@ -181,7 +181,7 @@ func (srv *Server) Serve(stream Stream) error {
 		s.watch, s.idle, w.said = w, w.idle(), s.out.signal
 	}
 	s.heardAt.Store(time.Now().UnixNano())
-	defer func() { s.close(errors.Is(err, errExpected)) }()
+	defer func() { s.close(s.isExpectedBack(err)) }()
 	hello := make(chan error, 1)
 	go s.receive(ctx, hello)
 	done := make(chan error, 1)
@@ -265,9 +265,9 @@ func (srv *Server) remove(s *Session, rooms map[event.Room]*membership, expected
 	for room := range rooms {
 		switch {
 		case newest != nil && newest != s:
-			newest.loseUnlessIn(room)
+			newest.restUnlessIn(room)
 		case expected:
-			srv.deps.Presence.Rest(room, key.userID, key.id)
+			srv.deps.Presence.Rest(room, key.userID, key.id, s.watch.patience())
 		default:
 			srv.deps.Presence.Lose(room, key.userID, key.id)
 		}
@@ -281,13 +281,13 @@ func (srv *Server) remove(s *Session, rooms map[event.Room]*membership, expected
 	}
 }
 
-// loseUnlessIn marks the session as lost in a room that an older stream of it was
-// in and this one is not.
-func (s *Session) loseUnlessIn(room event.Room) {
+// restUnlessIn lets the session rest in a room that an older stream of it was in
+// and this one is not: it joins its rooms one after the other.
+func (s *Session) restUnlessIn(room event.Room) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if m := s.rooms[room]; m == nil || m.followed {
-		s.srv.deps.Presence.Lose(room, s.caller.User.Id, s.id)
+		s.srv.deps.Presence.Rest(room, s.caller.User.Id, s.id, 0)
 	}
 }
 

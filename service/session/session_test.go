@@ -283,6 +283,9 @@ func TestASessionEndsWithItsTokenUnlessItIsRefreshed(t *testing.T) {
 		if e := c.next().GetError(); e.GetReason() != "UNAUTHENTICATED" {
 			t.Errorf("a forged token was answered with %v", e)
 		}
+		if logged := st.logged.String(); !strings.Contains(logged, "session token refused") || strings.Contains(logged, "forged") {
+			t.Errorf("the log has %q", logged)
+		}
 		refresh(scene.Manager)
 		if e := c.next().GetError(); e.GetReason() != "INVALID_FIELD" {
 			t.Errorf("another user's token was answered with %v", e)
@@ -452,6 +455,20 @@ func TestACommandIsAckedAndWithAllDetailTheRunsOfAProjectComeAlong(t *testing.T)
 		<-c.done
 		synctest.Wait()
 		time.Sleep(time.Second) // the last progress of the run is told
+	})
+}
+
+func TestAProjectIsLeftByItsKeyToo(t *testing.T) {
+	onStage(t, session.Config{}, func(t *testing.T, st *stage) {
+		c := st.connect(scene.Tester)
+		c.hello("")
+		c.join(&pb.JoinRoom{Room: "project:" + scene.Key})
+		c.in <- &pb.SubscribeRequest{Id: 7, Frame: &pb.SubscribeRequest_Leave{Leave: &pb.LeaveRoom{Room: "project:" + scene.Key}}}
+		if f := c.answer(); f.ReplyTo != 7 || f.GetLeft().GetRoom() != room {
+			t.Errorf("the leave was answered with %v", f)
+		}
+		st.say(1)
+		c.quiet()
 	})
 }
 

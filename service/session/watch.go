@@ -1,6 +1,7 @@
 package session
 
 import (
+	"errors"
 	"sync"
 	"time"
 
@@ -45,6 +46,7 @@ type watchStream struct {
 func (w *watchStream) Recv() (*pb.SubscribeRequest, error) {
 	if len(w.frames) > 0 {
 		req := w.frames[0]
+		w.frames[0] = nil // a Watch stays for a minute; what it said need not
 		w.frames = w.frames[1:]
 		return req, nil
 	}
@@ -65,15 +67,40 @@ func (w *watchStream) idle() bool {
 	return false
 }
 
-// polls reports whether the Watch ends once all was told. News is whether there
-// was more to tell than that the client is up to date.
-func (w *watchStream) polls(news bool) bool {
+// hasAsked reports whether every frame was handled.
+func (w *watchStream) hasAsked() bool {
 	select {
 	case <-w.asked:
+		return true
 	default:
 		return false
 	}
+}
+
+// polls reports whether the Watch ends once all was told. News is whether there
+// was more to tell than that the client is up to date.
+func (w *watchStream) polls(news bool) bool {
 	return w.mode == pb.WatchMode_WATCH_MODE_POLL || w.mode == pb.WatchMode_WATCH_MODE_LONG_POLL && news
+}
+
+// isExpectedBack reports whether a session that ended for a reason has another
+// stream by design. A client that watches gives its Watch up to open one with other
+// rooms, which looks as if its connection had broken.
+func (s *Session) isExpectedBack(why error) bool {
+	return errors.Is(why, errExpected) || s.watch != nil && fault.Of(why) == nil
+}
+
+// pollPatience is how long a client that polls is waited for before it counts as
+// gone: ours ask again after 2 s, and a tab that nobody looks at after 15 s.
+const pollPatience = 20 * time.Second
+
+// patience is how long the client is waited for when the Watch has ended; 0 if it
+// comes back at once.
+func (w *watchStream) patience() time.Duration {
+	if w.mode == pb.WatchMode_WATCH_MODE_POLL {
+		return pollPatience
+	}
+	return 0
 }
 
 // lease is how long a session is kept that nothing is heard of.
@@ -85,8 +112,15 @@ func (s *Session) lease() time.Duration {
 }
 
 // leaseLeft is how much of the lease is left. It is looked at when the lease of
-// what was heard first is over, so that hearing costs no timer.
+// what was heard first is over, so that hearing costs no timer. While a request is
+// in hand nothing can be heard.
 func (s *Session) leaseLeft() time.Duration {
+	s.mu.Lock()
+	handling := s.handling
+	s.mu.Unlock()
+	if handling {
+		return s.lease()
+	}
 	return s.lease() - time.Since(time.Unix(0, s.heardAt.Load()))
 }
 

@@ -8,6 +8,7 @@ import (
 
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
 	"github.com/tcmanager/tcmanager/service/access"
+	"github.com/tcmanager/tcmanager/service/event"
 	"github.com/tcmanager/tcmanager/service/fault"
 	"github.com/tcmanager/tcmanager/service/scene"
 	"github.com/tcmanager/tcmanager/service/session"
@@ -147,15 +148,70 @@ func TestAWatchEndsAfterTheHeartbeatTimeoutAndNobodySeesItGo(t *testing.T) {
 	})
 }
 
+func TestAWatchIsGivenUpForAnotherAndNobodySeesIt(t *testing.T) {
+	for name, between := range map[string]func(*client){
+		"before the other begins": func(w *client) { w.cancel(); <-w.done; time.Sleep(time.Second) },
+		"when the other begins":   func(*client) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onStage(t, session.Config{}, func(t *testing.T, st *stage) {
+				other := st.connect(scene.Manager)
+				other.hello("")
+				other.join(&pb.JoinRoom{Room: room})
+				w := st.watch(scene.Tester, streaming, hello(""), joining(&pb.JoinRoom{Room: room}))
+				id := w.welcomed().SessionId
+				w.answer()
+				st.presence.Update(event.Room(room), scene.Tester, id, "title", pb.ActivityState_ACTIVITY_STATE_FOCUSED)
+				for range other.waiting() { // the tester came
+				}
+				between(w)
+				w = st.watch(scene.Tester, streaming, hello(id), joining(&pb.JoinRoom{Room: "user:" + scene.Tester}), joining(&pb.JoinRoom{Room: room}))
+				for w.welcomed(); w.answer().ReplyTo < 3; {
+				}
+				for frame := range other.waiting() {
+					t.Errorf("the others were told %v", frame)
+				}
+			})
+		})
+	}
+}
+
 func TestAWatchWhoseClientDoesNotComeBackIsGoneAfterTheGraceTime(t *testing.T) {
 	onStage(t, session.Config{}, func(t *testing.T, st *stage) {
-		st.watch(scene.Tester, poll, hello(""), joining(&pb.JoinRoom{Room: room})).endsWell()
+		st.watch(scene.Tester, longPoll, hello(""), joining(&pb.JoinRoom{Room: room})).endsWell()
 		if got := st.present(); got != "tester ONLINE" {
 			t.Errorf("between two polls the room shows %q", got)
 		}
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
 		if got := st.present(); got != "" {
+			t.Errorf("the room still shows %q", got)
+		}
+	})
+}
+
+func TestATabThatAsksSeldomDoesNotComeAndGo(t *testing.T) {
+	onStage(t, session.Config{HeartbeatTimeout: time.Hour}, func(t *testing.T, st *stage) {
+		other := st.connect(scene.Manager)
+		other.hello("")
+		other.join(&pb.JoinRoom{Room: room})
+		ask := func(id string) string {
+			frames := st.watch(scene.Tester, poll, hello(id), joining(&pb.JoinRoom{Room: room})).endsWell()
+			return frames[0].GetWelcome().GetSessionId()
+		}
+		id := ask("")
+		for range other.waiting() { // the tester came
+		}
+		for range 4 {
+			time.Sleep(15 * time.Second) // a tab that nobody looks at
+			for frame := range other.waiting() {
+				t.Errorf("the others were told %v", frame)
+			}
+			ask(id)
+		}
+		time.Sleep(25 * time.Second)
+		synctest.Wait()
+		if got := st.present(); got != "manager ONLINE" {
 			t.Errorf("the room still shows %q", got)
 		}
 	})

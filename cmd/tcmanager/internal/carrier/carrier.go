@@ -12,6 +12,7 @@
 package carrier
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -32,11 +33,19 @@ import (
 type Server struct {
 	GRPC string // host:port
 	HTTP string // host:port
+	// Origin is the address of the page that a browser's client would be of; empty
+	// means the HTTP one. They differ where something stands in between.
+	Origin string
 	// ReadBuffer is how many bytes the kernel may hold for a client that doesn't
 	// read; 0 means what it likes, which is megabytes. Below 128 KiB, twice what the
 	// loopback device sends at once, the kernel makes a client wait that does read,
 	// for parts of a second.
 	ReadBuffer int
+}
+
+// origin returns the Origin that a browser would send.
+func (s Server) origin() string {
+	return cmp.Or(s.Origin, "http://"+s.HTTP)
 }
 
 // Carrier is a way to bring frames to a client.

@@ -57,3 +57,37 @@ func (s *nativeStream) Cut() {
 	s.cancel()
 	_ = s.conn.Close() // it says only that it was closed before
 }
+
+// Shared is Subscribe over a connection that others use too. To cut it off ends
+// the call alone.
+type Shared struct{ Conn *grpc.ClientConn }
+
+func (Shared) String() string { return "shared" }
+
+// Duplex is true.
+func (Shared) Duplex() bool { return true }
+
+// Open calls Subscribe.
+func (c Shared) Open(ctx context.Context, _ Server, token string, first ...*pb.SubscribeRequest) (Stream, error) {
+	s := &sharedStream{}
+	ctx, s.cancel = context.WithCancel(metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token))
+	var err error
+	s.BidiStreamingClient, err = pb.NewRealtimeServiceClient(c.Conn).Subscribe(ctx, grpc.MaxCallRecvMsgSize(maxFrame))
+	if err != nil {
+		s.cancel()
+		return nil, err
+	}
+	for i := 0; i < len(first) && s.Send(first[i]) == nil; i++ {
+		// If one fails, Recv says why.
+	}
+	return s, nil
+}
+
+type sharedStream struct {
+	grpc.BidiStreamingClient[pb.SubscribeRequest, pb.SubscribeResponse]
+	cancel context.CancelFunc
+}
+
+func (s *sharedStream) Close() error { return s.CloseSend() }
+
+func (s *sharedStream) Cut() { s.cancel() }

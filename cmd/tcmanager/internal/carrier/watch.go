@@ -50,7 +50,7 @@ func (s *watchStream) post(ctx context.Context, to Server, token string, body []
 	}
 	req.Header.Set("Content-Type", "application/grpc-web+proto")
 	req.Header.Set("X-Grpc-Web", "1")
-	req.Header.Set("Origin", "http://"+to.HTTP)
+	req.Header.Set("Origin", to.origin())
 	req.Header.Set("Authorization", "Bearer "+token)
 	transport := &http.Transport{
 		DisableKeepAlives: true, DisableCompression: true,

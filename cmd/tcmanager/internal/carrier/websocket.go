@@ -34,7 +34,7 @@ func (Websocket) Dial(ctx context.Context, to Server) (*WebsocketStream, error) 
 	}
 	conn, resp, err := websocket.Dial(ctx, "ws://"+to.HTTP+subscribe, &websocket.DialOptions{
 		HTTPClient: &http.Client{Transport: transport}, Subprotocols: []string{"grpc-websockets"},
-		HTTPHeader: http.Header{"Origin": {"http://" + to.HTTP}},
+		HTTPHeader: http.Header{"Origin": {to.origin()}},
 	})
 	if err != nil {
 		if resp != nil && resp.Body != nil {

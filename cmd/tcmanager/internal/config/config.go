@@ -28,6 +28,7 @@ import (
 // Config is what is in force.
 type Config struct {
 	ConfigFile  string // empty for none
+	Store       string // the address of a PostgreSQL database; empty for a file in DataDir
 	DataDir     string
 	Dev         bool
 	Reflection  bool
@@ -55,6 +56,7 @@ type Config struct {
 	HeartbeatInterval time.Duration     // how often clients are to send something
 	HeartbeatTimeout  time.Duration     // how long a silent client is kept
 	AuthTimeout       time.Duration     // how long an open websocket may take to send its header block
+	PresenceGrace     time.Duration     // how long a broken connection keeps its place; no option: 0 for presence's own
 	QueueBytes        int               // what may wait in memory for one session
 	ReplayEvents      int               // who is further behind in a room starts anew
 
@@ -255,4 +257,16 @@ func origin(s string) (string, error) {
 		return "", fmt.Errorf("%q is not an address like https://tests.example.org", s)
 	}
 	return u.Scheme + "://" + strings.ToLower(u.Host), nil
+}
+
+// StoreName says where the data is, for people, without a password.
+func (c Config) StoreName() string {
+	if c.Store == "" {
+		return c.DataDir
+	}
+	u, err := url.Parse(c.Store)
+	if err != nil {
+		return "PostgreSQL"
+	}
+	return fmt.Sprintf("PostgreSQL, %s at %s", strings.TrimPrefix(u.Path, "/"), u.Host)
 }

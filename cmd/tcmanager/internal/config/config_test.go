@@ -120,7 +120,7 @@ func TestEveryOptionCanBeSetByTheEnvironment(t *testing.T) {
 		"TCM_QUEUE_BYTES": "65536", "TCM_REPLAY_EVENTS": "20", "TCM_MAX_SESSIONS": "10", "TCM_MAX_USER_SESSIONS": "11", "TCM_MAX_ROOMS": "12",
 		"TCM_COMMAND_RATE": "13", "TCM_COMMAND_BURST": "14", "TCM_SIGNAL_RATE": "15", "TCM_SIGNAL_BURST": "16",
 		"TCM_HISTORY_EVENTS": "21", "TCM_HISTORY_AGE": "17h",
-		"TCM_BACKUP_DIR": "/b", "TCM_BACKUP_EVERY": "18h", "TCM_BACKUP_KEEP": "3",
+		"TCM_STORE": "postgres://tcm:" + secret + "@db/tcm", "TCM_BACKUP_DIR": "/b", "TCM_BACKUP_EVERY": "18h", "TCM_BACKUP_KEEP": "3",
 	}
 	c, settings, err := load(t, nil, env)
 	if err != nil {
@@ -130,11 +130,11 @@ func TestEveryOptionCanBeSetByTheEnvironment(t *testing.T) {
 		string(c.HS256Secret), c.RS256PublicKey != nil, c.Issuer, c.Audience, c.LogLevel, c.LogFormat, c.RunGrace, c.HeartbeatInterval,
 		c.HeartbeatTimeout, c.AuthTimeout, c.StopTimeout, c.CallRate, c.CallBurst, c.MessageRate, c.MessageBurst, c.MaxMessageBytes, c.MaxConnections,
 		c.TLSCertFile, c.TLSKeyFile, c.Realtime, c.Transports, c.QueueBytes, c.ReplayEvents, c.MaxSessions, c.MaxUserSessions, c.MaxRooms,
-		c.CommandRate, c.CommandBurst, c.SignalRate, c.SignalBurst, c.HistoryEvents, c.HistoryAge, c.BackupDir, c.BackupEvery, c.BackupKeep)
+		c.CommandRate, c.CommandBurst, c.SignalRate, c.SignalBurst, c.HistoryEvents, c.HistoryAge, c.BackupDir, c.BackupEvery, c.BackupKeep, c.Store)
 	want := fmt.Sprint("localhost:1", "[::1]:2", "/d", true, "https://x.example.org", false, []string{"https://a.example.org", "http://b:8"}, true,
 		secret, true, "i", "a", slog.LevelWarn, "json", 7*time.Second, 3*time.Second,
 		8*time.Second, time.Second, 2*time.Second, 1.5, 2, 0.0, 4, 65536, 9,
-		pair.Cert, pair.Key, true, []string{"watch", "native"}, 65536, 20, 10, 11, 12, 13.0, 14, 15.0, 16, 21, 17*time.Hour, "/b", 18*time.Hour, 3)
+		pair.Cert, pair.Key, true, []string{"watch", "native"}, 65536, 20, 10, 11, 12, 13.0, 14, 15.0, 16, 21, 17*time.Hour, "/b", 18*time.Hour, 3, "postgres://tcm:"+secret+"@db/tcm")
 	if got != want {
 		t.Errorf("\n got %s\nwant %s", got, want)
 	}
@@ -298,6 +298,18 @@ func TestWhereDataGoes(t *testing.T) {
 	} {
 		if got := defaultDataDir(func(k string) (string, bool) { v, ok := c.env[k]; return v, ok }); got != c.want {
 			t.Errorf("%v: %s", c.env, got)
+		}
+	}
+}
+
+func TestTheNameOfAStoreHoldsNoPassword(t *testing.T) {
+	for address, want := range map[string]string{
+		"":                                       "/d",
+		"postgres://tcm:hunter2@db.local:5/team": "PostgreSQL, team at db.local:5",
+		"postgres://tcm:hunter2@db:x/team":       "PostgreSQL",
+	} {
+		if got := (Config{DataDir: "/d", Store: address}).StoreName(); got != want {
+			t.Errorf("%s is called %q, want %q", address, got, want)
 		}
 	}
 }

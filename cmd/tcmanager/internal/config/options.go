@@ -57,6 +57,8 @@ var options = []option{
 		set: text(func(c *Config) *string { return &c.DataDir }, notEmpty)},
 	{group: groupServer, name: "dev", kind: "bool", def: "false", usage: "development: sign in without a password, project \"demo\", reflection; loopback only",
 		set: boolean(func(c *Config) *bool { return &c.Dev })},
+	{group: groupServer, name: "store", kind: "url", secret: true, usage: "where the data is kept: postgres://user@host/database, with the password in it or in PGPASSWORD; an SQLite file in the data directory if empty",
+		set: setStore},
 	{group: groupServer, name: "reflection", kind: "bool", defFrom: func(c *Config) string { return strconv.FormatBool(c.Dev) }, usage: "let grpcurl list and describe the services (default: with --dev)",
 		set: boolean(func(c *Config) *bool { return &c.Reflection })},
 	{group: groupServer, name: "stop-timeout", kind: "duration", def: "10s", usage: "how long a stop waits for calls and streams to end",
@@ -335,6 +337,16 @@ func setLogLevel(c *Config, s string) error {
 		return fmt.Errorf("%q is not one of debug, info, warn, error", s)
 	}
 	c.LogLevel = level
+	return nil
+}
+
+// setStore takes the address of a database. Its errors don't quote it: it may hold
+// a password.
+func setStore(c *Config, s string) error {
+	c.Store = s
+	if s != "" && !strings.HasPrefix(s, "postgres://") && !strings.HasPrefix(s, "postgresql://") {
+		return errors.New("it must be postgres://user:password@host:5432/database, or empty for a file in the data directory")
+	}
 	return nil
 }
 

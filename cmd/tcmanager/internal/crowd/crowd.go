@@ -15,6 +15,7 @@ package crowd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -39,9 +40,12 @@ type Target struct {
 // Config is what the clients of a crowd have in common.
 type Config struct {
 	Server   carrier.Server
-	Recorder *history.Recorder
+	Recorder *history.Recorder // nil for clients whose history nobody asks for
 	// Token returns a user's token and when it ends.
 	Token func(user string) (token string, until time.Time, err error)
+	// Busy says that the machine may be too busy for the clients to read in time:
+	// what they read is judged by when it happened.
+	Busy bool
 	// Rooms are those that may be joined now.
 	Rooms func() []Target
 }
@@ -57,6 +61,7 @@ type Client struct {
 	stream  carrier.Stream // nil while there is none
 	ended   chan struct{}  // closed when the stream has been read to its end
 	pinged  time.Time
+	doubts  bool // what is read may be old, for a reason that is not the client's
 
 	mu        sync.Mutex // guards the rest
 	changed   chan struct{}
@@ -68,6 +73,9 @@ type Client struct {
 	until     time.Time                     // it reads nothing before
 	refresh   bool                          // the server asked for a new token
 	awayFor   time.Duration                 // the server asked to stay away
+	told      int                           // events
+	vanished  map[carrier.Stream]bool       // streams that nobody listens to any more
+	graves    []carrier.Stream              // those that are to be cut off
 }
 
 type ask struct {
@@ -88,11 +96,15 @@ func NewClient(cfg Config, name, user string, seed uint64) *Client {
 	return &Client{
 		cfg: cfg, name: name, user: user, rng: rand.New(rand.NewPCG(seed, seed)), changed: make(chan struct{}),
 		asks: map[uint64]ask{}, in: map[string]*place{}, kept: map[string][]history.Position{},
+		vanished: map[carrier.Stream]bool{},
 	}
 }
 
 // record adds a record of the current stream.
 func (c *Client) record(r history.Record) {
+	if c.cfg.Recorder == nil {
+		return
+	}
 	r.Session, r.Stream = c.name, c.number
 	c.cfg.Recorder.Add(r)
 }
@@ -118,6 +130,9 @@ func (c *Client) Open(ctx context.Context, by carrier.Carrier, more ...Target) e
 	c.number++
 	c.carrier = by
 	c.record(history.Record{Kind: history.Opened, User: c.user, Carrier: by.String(), Until: until})
+	if c.doubts || c.cfg.Busy {
+		c.record(history.Record{Kind: history.Stalled})
+	}
 	first := c.hello()
 	stream, err := by.Open(ctx, c.cfg.Server, token, first...)
 	if err != nil {
@@ -214,6 +229,9 @@ func (c *Client) Ping() error {
 	return c.stream.Send(&pb.SubscribeRequest{Frame: &pb.SubscribeRequest_Ping{Ping: &pb.Ping{}}})
 }
 
+// Quiet is how long the client has said nothing.
+func (c *Client) Quiet() time.Duration { return time.Since(c.pinged) }
+
 // Renew goes on with a new token, if the carrier takes one.
 func (c *Client) Renew() error {
 	c.mu.Lock()
@@ -228,6 +246,15 @@ func (c *Client) Renew() error {
 	}
 	c.record(history.Record{Kind: history.Renewed, Until: until})
 	return c.stream.Send(&pb.SubscribeRequest{Frame: &pb.SubscribeRequest_RefreshToken{RefreshToken: &pb.RefreshToken{Token: token}}})
+}
+
+// Doubt says whether what is read may be old, because something on the way holds it
+// back. Of a stream that it was true for it stays true.
+func (c *Client) Doubt(may bool) {
+	if may && c.stream != nil {
+		c.record(history.Record{Kind: history.Stalled})
+	}
+	c.doubts = may
 }
 
 // Stall stops reading for a while.
@@ -253,6 +280,38 @@ func (c *Client) Cut() {
 	c.stream.Cut()
 	<-c.ended
 	c.stream = nil
+}
+
+// Vanish leaves the stream open and has nothing to do with it any more, as a
+// machine that lost its network. Bury ends what is left of it.
+func (c *Client) Vanish() {
+	if c.stream == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	select {
+	case <-c.ended: // it was told so, and recorded it
+	default:
+		c.vanished[c.stream] = true
+		c.graves = append(c.graves, c.stream)
+		c.end(errVanished)
+	}
+	c.until = time.Time{}
+	c.stream = nil
+}
+
+var errVanished = errors.New("the client vanished")
+
+// Bury cuts off the streams that it vanished from.
+func (c *Client) Bury() {
+	c.mu.Lock()
+	graves := c.graves
+	c.graves = nil
+	c.mu.Unlock()
+	for _, s := range graves {
+		s.Cut()
+	}
 }
 
 // Close finishes the stream and reads it to its end, for at most a second.
@@ -295,6 +354,20 @@ func (c *Client) Rooms() map[string]uint64 {
 		}
 	}
 	return in
+}
+
+// Told is how many events the client was told of.
+func (c *Client) Told() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.told
+}
+
+// Wants reports whether the server asked for a new token.
+func (c *Client) Wants() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.refresh
 }
 
 // Pending is how many joins have no answer.

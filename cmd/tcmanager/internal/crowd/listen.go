@@ -17,14 +17,18 @@ func (c *Client) listen(stream carrier.Stream, ended chan<- struct{}) {
 	for {
 		c.hold()
 		res, err := stream.Recv()
+		c.mu.Lock()
+		if c.vanished[stream] {
+			delete(c.vanished, stream)
+			c.mu.Unlock()
+			return
+		}
 		if err != nil {
 			c.end(err)
-			c.mu.Lock()
 			c.signalLocked()
 			c.mu.Unlock()
 			return
 		}
-		c.mu.Lock()
 		for _, ev := range res.Events {
 			c.hearLocked(ev)
 		}
@@ -57,13 +61,17 @@ func (c *Client) signalLocked() {
 }
 
 func (c *Client) hearLocked(ev *pb.Event) {
-	if ev.Offset == 0 {
-		c.record(history.OfEvent(history.News, ev))
-		return
+	c.told++
+	if c.cfg.Recorder != nil { // what is recorded is hashed
+		kind := history.Told
+		if ev.Offset == 0 {
+			kind = history.News
+		}
+		c.record(history.OfEvent(kind, ev))
 	}
-	rec := history.OfEvent(history.Told, ev)
-	c.record(rec)
-	c.moveLocked(ev.Room, rec.Position)
+	if ev.Offset > 0 {
+		c.moveLocked(ev.Room, history.Position{Epoch: ev.Epoch, Offset: ev.Offset})
+	}
 }
 
 // moveLocked notes that the client was told all up to a position.
@@ -114,6 +122,8 @@ func (c *Client) frameLocked(res *pb.SubscribeResponse) {
 		c.awayFor = f.GoingAway.ReconnectAfter.AsDuration()
 	case *pb.SubscribeResponse_Reset_:
 		c.record(history.Record{Kind: history.Reset, Room: f.Reset_.Room, Reason: f.Reset_.Reason})
+	case *pb.SubscribeResponse_Pong:
+		c.record(history.Record{Kind: history.Alive})
 	case *pb.SubscribeResponse_TokenExpiring:
 		c.refresh = true
 	default:
@@ -124,6 +134,7 @@ func (c *Client) joinedLocked(to uint64, j *pb.Joined) {
 	at := history.OfPosition(j.Position)
 	c.record(history.Record{
 		Kind: history.Joined, ID: to, Room: j.Room, Position: at, Recovered: j.Recovered, Snapshot: j.Snapshot != nil,
+		Present: history.OfPresence(j.Presence),
 	})
 	asked, known := c.asks[to]
 	delete(c.asks, to)

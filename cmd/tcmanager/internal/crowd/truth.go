@@ -73,6 +73,16 @@ func projectOf(r store.Reader, room event.Room) (string, error) {
 }
 
 func commits(r store.Reader, rec *history.Recorder, room event.Room, after uint64, gone bool) error {
+	return each(r, room, after, func(ev *pb.Event) {
+		commit := history.OfEvent(history.Commit, ev)
+		commit.Gone = gone
+		rec.Add(commit)
+		right(rec, room, ev)
+	})
+}
+
+// each calls fn for the events of a room's log behind an offset.
+func each(r store.Reader, room event.Room, after uint64, fn func(*pb.Event)) error {
 	for {
 		part, err := r.Log(room, after, readAtOnce)
 		if err != nil {
@@ -83,10 +93,7 @@ func commits(r store.Reader, rec *history.Recorder, room event.Room, after uint6
 			if err != nil {
 				return err
 			}
-			commit := history.OfEvent(history.Commit, m)
-			commit.Gone = gone
-			rec.Add(commit)
-			right(rec, room, m)
+			fn(m)
 			after = m.Offset
 		}
 		if !part.More {
@@ -106,4 +113,36 @@ func right(rec *history.Recorder, room event.Room, ev *pb.Event) {
 		kind = history.Gained
 	}
 	rec.Add(history.Record{Kind: kind, At: ev.GetTime().AsTime(), User: changed.GetMember().GetUser().GetId(), Room: string(room)})
+}
+
+// Writes adds to a history what the logs of some rooms say was written: results by
+// the names of their tests, and comments by their texts.
+func Writes(r store.Reader, rec *history.Recorder, rooms []string) error {
+	for _, name := range rooms {
+		room := event.Room(name)
+		head, err := r.Head(room)
+		if errors.Is(err, store.ErrNotFound) || room.Kind() != event.KindRun && room.Kind() != event.KindTestCase {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("read the head of %s: %w", room, err)
+		}
+		if err := each(r, room, head.Trim.Offset, func(ev *pb.Event) {
+			if write := writeOf(ev); write != "" {
+				at := history.Position{Epoch: ev.Epoch, Offset: ev.Offset}
+				rec.Add(history.Record{Kind: history.Found, Room: name, Position: at, Write: write})
+			}
+		}); err != nil {
+			return fmt.Errorf("read the log of %s: %w", room, err)
+		}
+	}
+	return nil
+}
+
+// writeOf names the write that an event is the effect of; empty for others.
+func writeOf(ev *pb.Event) string {
+	if test := ev.GetTestExecution(); test != nil {
+		return test.GetTest().GetName()
+	}
+	return ev.GetCollaboration().GetComment().GetText()
 }
