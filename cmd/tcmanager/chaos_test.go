@@ -17,6 +17,7 @@ var chaosSeeds = []struct {
 	seed uint64
 }{
 	{"first", 1},
+	{"a shard that was taken over from a runner that came back", 201},
 }
 
 // TestABrokenServerLosesNothing is "make chaos" for some seconds: this program, built

@@ -1,13 +1,13 @@
 import { type Browser, type BrowserContext, chromium, type Locator, type Page } from "playwright-core";
 import { patienceMs } from "./processes";
-import type { TestServer } from "./server";
-
 export type Person = "demo-manager" | "demo-tester" | "demo-viewer";
+
+export const chromiumPath = process.env.CHROMIUM ?? "/usr/bin/chromium";
 
 /** Starts Debian's Chromium, without a window. */
 export async function startBrowser(args: readonly string[] = []): Promise<Browser> {
   return await chromium.launch({
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    executablePath: chromiumPath,
     headless: true,
     args: [
       "--no-sandbox",
@@ -23,27 +23,33 @@ export async function startBrowser(args: readonly string[] = []): Promise<Browse
   });
 }
 
+/** Where the page is: a server, or the network before it. */
+export interface Place {
+  readonly url: string;
+}
+
 /** A person with a browser of their own: nothing is shared with others but the server. */
 export class Visitor {
   /** Errors that the pages threw or wrote to the console. */
   readonly errors: string[] = [];
 
-  private constructor(
+  constructor(
     readonly context: BrowserContext,
-    private readonly server: TestServer,
-  ) {}
+    private readonly place: Place,
+  ) {
+    context.setDefaultTimeout(patienceMs);
+  }
 
   static async enter(
     browser: Browser,
-    server: TestServer,
-    options: { readonly colorScheme?: "dark" | "light" } = {},
+    place: Place,
+    options: { readonly colorScheme?: "dark" | "light"; readonly width?: number } = {},
   ): Promise<Visitor> {
     const context = await browser.newContext({
-      viewport: { width: 1440, height: 900 },
+      viewport: { width: options.width ?? 1440, height: 900 },
       colorScheme: options.colorScheme ?? "light",
     });
-    context.setDefaultTimeout(patienceMs);
-    return new Visitor(context, server);
+    return new Visitor(context, place);
   }
 
   /** Opens another tab, without an address. */
@@ -59,7 +65,7 @@ export class Visitor {
   /** Opens a path in another tab and signs in there if the page asks for it. */
   async open(path: string, as?: Person): Promise<Page> {
     const page = await this.tab();
-    await page.goto(new URL(path, this.server.url).href);
+    await page.goto(new URL(path, this.place.url).href);
     if (as !== undefined) await signIn(page, as);
     return page;
   }
@@ -77,6 +83,39 @@ export async function signIn(page: Page, who: Person): Promise<void> {
 
 export async function isLive(page: Page): Promise<void> {
   await see(byId(page, "connection-state", { state: "live" }));
+}
+
+/** What is to be said of a connection; "lost" is reconnecting or, after some attempts, offline. */
+export interface Said {
+  readonly state?: "live" | "off" | "connecting" | "reconnecting" | "offline" | "lost";
+  readonly carrier?: "websocket" | "stream" | "long-poll" | "poll" | "off";
+  readonly word?: string;
+}
+
+/** Waits until a page says this of its connection. */
+export async function says(page: Page, { state, carrier, word = "" }: Said): Promise<void> {
+  const states = state === "lost" ? ["reconnecting", "offline"] : state === undefined ? [] : [state];
+  const named = states.map((each) => `[data-state="${each}"]`).join(",");
+  const over = carrier === undefined ? "" : `[data-carrier="${carrier}"]`;
+  const all = page.locator(`[data-testid="connection-state"]${named === "" ? "" : `:is(${named})`}${over}`);
+  await see(all.filter({ hasText: word }));
+}
+
+/** Notes from now on what a page says of its connection; the function it returns tells what it said, in order. */
+export async function noteStates(page: Page): Promise<() => Promise<readonly string[]>> {
+  await page.evaluate(() => {
+    const said: string[] = [];
+    const look = (): void => {
+      const { state, carrier } =
+        document.querySelector<HTMLElement>('[data-testid="connection-state"]')?.dataset ?? {};
+      const now = `${state} ${carrier}`;
+      if (said.at(-1) !== now) said.push(now);
+    };
+    look();
+    new MutationObserver(look).observe(document.body, { subtree: true, childList: true, attributes: true });
+    Object.assign(window, { __tcmSaid: said });
+  });
+  return () => page.evaluate(() => (window as unknown as { __tcmSaid: string[] }).__tcmSaid);
 }
 
 /** Finds what carries a handle of src/testids.ts and these data attributes. */

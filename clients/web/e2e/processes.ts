@@ -84,6 +84,11 @@ export class Process {
     return code;
   }
 
+  /** Ends the program and what it started at once: it hears nothing of it. */
+  kill(): void {
+    this.signal("SIGKILL");
+  }
+
   private signal(name: NodeJS.Signals): void {
     if (this.child.pid === undefined) return;
     try {

@@ -41,6 +41,12 @@ export class TestServer {
     this.process = undefined;
   }
 
+  /** Ends the server without a warning, as kill -9 and power cuts do. */
+  async kill(): Promise<void> {
+    this.process?.kill();
+    await this.stop();
+  }
+
   /** Starts it again at the same addresses, on the same store. */
   async resume(): Promise<void> {
     await this.launch();

@@ -1,28 +1,10 @@
-import type { Page } from "playwright-core";
 import { expect, it } from "vitest";
 import { byId, gone, isLive, mark, notReloaded, see, signIn, there, until } from "./browser";
 import { SampleRun } from "./sample";
 import { setScene } from "./scene";
+import { valueIs, writeCase } from "./test-case";
 
 const scene = setScene();
-
-/** Makes a test case on the page, as a person does, and stays on its editor. */
-async function writeCase(page: Page, title: string, priority: string): Promise<string> {
-  await page.goto(new URL("/projects/demo/cases", scene.server.url).href);
-  await page.getByRole("button", { name: "New test case" }).click();
-  await page.getByLabel("Title").fill(title);
-  await page.getByLabel("Priority").selectOption({ label: priority });
-  await page.getByRole("button", { name: "Create", exact: true }).click();
-  await page.waitForURL(/\/cases\/[0-9a-f-]+$/);
-  await see(byId(page, "field-title"));
-  return new URL(page.url()).pathname;
-}
-
-async function valueIs(page: Page, field: string, value: string): Promise<void> {
-  await until(`${field} to read ${JSON.stringify(value)}`, async () => {
-    return (await byId(page, `field-${field}`).inputValue()) === value;
-  });
-}
 
 it("a critical failure is told to everyone, on every tab, until it is read on one", async () => {
   const manager = await scene.visitor();

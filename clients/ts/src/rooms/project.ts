@@ -63,8 +63,16 @@ function reduceEvent(state: ProjectState, { payload }: Event): ProjectState {
   }
 }
 
+/** recounted takes how far the runs are from a call's answer. */
+export function recounted(state: ProjectState, answer: readonly Run[]): ProjectState {
+  const runs = answer.reduce((known, run) => progress(known, { ...run, runId: run.id }), state.runs);
+  return { ...state, runs };
+}
+
+type Counted = Pick<RunProgress, "counts" | "suites" | "expectedTotal">;
+
 /** applyProgress returns a run with newer counts. An ended run's counts are final: a progress that comes later is older. */
-export function applyProgress(run: Run, { counts, suites, expectedTotal }: RunProgress): Run {
+export function applyProgress(run: Run, { counts, suites, expectedTotal }: Counted): Run {
   if (run.state === RunState.ENDED || counts === undefined) return run;
   return {
     ...run,
@@ -74,7 +82,7 @@ export function applyProgress(run: Run, { counts, suites, expectedTotal }: RunPr
   };
 }
 
-function progress(runs: readonly Run[], update: RunProgress): readonly Run[] {
+function progress(runs: readonly Run[], update: Counted & Pick<RunProgress, "runId">): readonly Run[] {
   const at = runs.findIndex(({ id }) => id === update.runId);
   const run = runs[at];
   return run === undefined ? runs : runs.with(at, applyProgress(run, update));

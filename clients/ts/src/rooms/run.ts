@@ -89,6 +89,11 @@ export class RunRoom {
     this.#rows.addPage(page.suites, page.rows);
   }
 
+  /** Takes how far the run is from a call's answer. */
+  recounted(run: Run | undefined): void {
+    this.#run = this.#run && run && applyProgress(this.#run, run);
+  }
+
   /** Rows are about to be read again. */
   rowsLoading(): void {
     this.#rowsState = "loading";

@@ -1,9 +1,16 @@
 import { Code, ConnectError, createClient, createRouterTransport } from "@connectrpc/connect";
 import { ActivityState } from "@tcmanager/gen/tcmanager/v1/collaboration_pb";
+import type { Command } from "@tcmanager/gen/tcmanager/v1/command_pb";
 import { RealtimeService } from "@tcmanager/gen/tcmanager/v1/realtime_pb";
 import { describe, expect, test } from "vitest";
 import type { TcmError } from "../errors";
 import { Executor } from "./executor";
+
+/** What is asked when somebody does something in a field. */
+function signalName(session: string, command: Command["command"] | undefined): string {
+  if (command?.case !== "updateActivity") return "";
+  return `${ActivityState[command.value.state]} ${command.value.field} in ${session}`;
+}
 
 /** An executor whose calls end when the test says so. */
 function setup(sessionId = "s1") {
@@ -12,7 +19,7 @@ function setup(sessionId = "s1") {
   const transport = createRouterTransport((router) => {
     router.service(RealtimeService, {
       execute: async ({ command, sessionId: session }) => {
-        const requestId = command?.requestId || `typing in ${session}`;
+        const requestId = command?.requestId || signalName(session, command?.command);
         asked.push(requestId);
         await new Promise<void>((resolve, reject) => {
           underWay.set(requestId, (error) => (error === undefined ? resolve() : reject(error)));
@@ -39,15 +46,15 @@ function setup(sessionId = "s1") {
       requestId,
       command: { case: "addComment", value: { testCaseId, text: requestId } },
     });
-  const type = () =>
+  const signal = (field: string, state: keyof typeof ActivityState) =>
     executor.executeOrDrop({
-      command: { case: "updateActivity", value: { field: "title", state: ActivityState.TYPING } },
+      command: { case: "updateActivity", value: { field, state: ActivityState[state] } },
     });
   const end = (requestId: string, error?: unknown) => {
     underWay.get(requestId)?.(error);
     underWay.delete(requestId);
   };
-  return { executor, comment, type, end, asked, acked, refused, stop };
+  return { executor, comment, signal, end, asked, acked, refused, stop };
 }
 
 describe("commands by calls", () => {
@@ -90,22 +97,36 @@ describe("commands by calls", () => {
       ]);
   });
 
-  test("of typing are dropped while one is under way, and before there is a session", async () => {
-    const { type, end, asked } = setup();
-    type();
-    type();
-    await expect.poll(() => asked).toEqual(["typing in s1"]);
-    end("typing in s1");
-    await expect
-      .poll(() => {
-        type();
-        return asked.length;
-      })
-      .toBe(2);
-    const early = setup("");
-    early.type();
-    early.comment("a", "a1");
-    await expect.poll(() => early.asked).toEqual(["a1"]);
+  test("of typing go one at a time, and only the newest of a field waits", async () => {
+    const { signal, end, asked } = setup();
+    signal("title", "FOCUSED");
+    signal("title", "TYPING");
+    signal("title", "LEFT");
+    signal("priority", "FOCUSED");
+    await expect.poll(() => asked).toEqual(["FOCUSED title in s1"]);
+    end("FOCUSED title in s1");
+    await expect.poll(() => asked.slice(1)).toEqual(["LEFT title in s1"]);
+    end("LEFT title in s1", new TypeError("Failed to fetch"));
+    await expect.poll(() => asked.slice(2)).toEqual(["FOCUSED priority in s1"]);
+  });
+
+  test("of typing are few, whatever happens: the oldest are dropped", async () => {
+    const { signal, end, asked } = setup();
+    for (let i = 0; i <= 40; i++) signal(`field${i}`, "FOCUSED");
+    for (let i = 0; i <= 32; i++) {
+      await expect.poll(() => asked.length).toBe(i + 1);
+      end(asked[i] ?? "");
+    }
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(asked.length).toBe(33);
+    expect(asked.slice(1)).toEqual(Array.from({ length: 32 }, (_, i) => `FOCUSED field${i + 9} in s1`));
+  });
+
+  test("of typing are dropped before there is a session", async () => {
+    const { signal, comment, asked } = setup("");
+    signal("title", "FOCUSED");
+    comment("a", "a1");
+    await expect.poll(() => asked).toEqual(["a1"]);
   });
 
   test("end with their stream, and nobody hears of them", async () => {

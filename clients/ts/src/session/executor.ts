@@ -10,6 +10,9 @@ type CommandMessage = MessageInitShape<typeof CommandSchema>;
 /** Of a browser's six connections to a server some must stay free for what people look at. */
 const maxInFlight = 3;
 
+/** A page has fewer fields. */
+const maxSignals = 32;
+
 interface Waiting {
   readonly id: bigint;
   readonly command: CommandMessage;
@@ -40,7 +43,9 @@ export class Executor {
   readonly #waiting: Waiting[] = [];
   /** What the commands under way are about. */
   readonly #lanes = new Set<string>();
-  #dropped = false;
+  /** What waits to be told of what people do, by what it is about. */
+  readonly #signals = new Map<string, CommandMessage>();
+  #signalling = false;
 
   constructor(
     readonly options: ExecutorOptions,
@@ -52,15 +57,35 @@ export class Executor {
     this.#next();
   }
 
-  /** Sends what is worth nothing later, if nothing of the kind is under way. Nobody hears what came of it. */
+  /**
+   * Tells what may be lost, one at a time. Of those about the same thing only the
+   * newest waits: whoever left a field at once was in it only for a moment, but
+   * must not be shown in it for ever. Nobody hears what came of it.
+   */
   executeOrDrop(command: CommandMessage): void {
-    const sessionId = this.options.sessionId();
-    if (this.#dropped || sessionId === "") return;
-    this.#dropped = true;
-    const done = () => {
-      this.#dropped = false;
-    };
-    this.#call(sessionId, command).then(done, done);
+    if (this.options.sessionId() === "") return;
+    const about = laneOf(command);
+    this.#signals.delete(about); // The newest is the last.
+    this.#signals.set(about, command);
+    for (const oldest of this.#signals.keys()) {
+      if (this.#signals.size <= maxSignals) break;
+      this.#signals.delete(oldest);
+    }
+    this.#nextSignal();
+  }
+
+  #nextSignal(): void {
+    if (this.#signalling || this.options.signal.aborted) return;
+    for (const [about, command] of this.#signals) {
+      this.#signals.delete(about);
+      this.#signalling = true;
+      const done = () => {
+        this.#signalling = false;
+        this.#nextSignal();
+      };
+      this.#call(this.options.sessionId(), command).then(done, done);
+      return;
+    }
   }
 
   #next(): void {
@@ -109,6 +134,8 @@ function laneOf({ command }: CommandMessage): string {
     case "reportResult":
     case "finishRun":
       return `run ${command.value.runId}`;
+    case "updateActivity":
+      return `field ${command.value.field} of ${command.value.room}`;
     default:
       return command?.case ?? "";
   }

@@ -160,6 +160,20 @@ describe("a session over Watch", () => {
     await expect.poll(state).toBe("reconnecting");
   });
 
+  test("is no more patient than the server is", async () => {
+    const { server, session, environment, state, live } = watching({
+      server: { heartbeatIntervalMs: 1_000, heartbeatTimeoutMs: 3_000 },
+    });
+    session.start();
+    await live();
+    server.silence();
+    environment.advance(3_999);
+    await settle();
+    expect(state()).toBe("live");
+    environment.advance(1);
+    await expect.poll(state).toBe("reconnecting");
+  });
+
   test("goes on with a new token in another Watch", async () => {
     const asked: boolean[] = [];
     const { server, session, live } = watching({

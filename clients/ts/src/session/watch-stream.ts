@@ -254,7 +254,10 @@ export class WatchStream implements SessionStream {
   #silentMs(mode: WatchMode): number {
     const { timeoutMs } = this.options;
     if (mode === WatchMode.POLL) return timeoutMs;
-    return durationToMs(this.#welcome?.heartbeatInterval, 25_000) + timeoutMs;
+    const { heartbeatInterval, heartbeatTimeout } = this.#welcome ?? {};
+    // No more patient than the server is, as on a websocket.
+    const lateMs = Math.min(Math.max(durationToMs(heartbeatTimeout, 60_000), 1_000), timeoutMs);
+    return durationToMs(heartbeatInterval, 25_000) + lateMs;
   }
 
   /** Waits until the next Watch is due, or there is a reason for it. */

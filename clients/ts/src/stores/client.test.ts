@@ -6,6 +6,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import { FakeServer, TestEnvironment } from "../testing";
 import { createClient, type TcmClient } from "./client";
 import { qualityOf } from "./connection";
+import { countsLateMs } from "./recount";
 
 const started: TcmClient[] = [];
 
@@ -103,6 +104,44 @@ describe("a run's store", () => {
     environment.advance(1_000);
     await expect.poll(() => rows.length).toBe(11);
     expect(store.getSnapshot().rows).toBe(rows);
+  });
+
+  test("asks for counts that were told while nobody was there to hear them", async () => {
+    const server = new FakeServer();
+    const run = server.world.addRun({ project: "demo", tests: 10 });
+    const { client, environment } = connect(server);
+    const store = client.openRun(run.id);
+    const project = client.openProject("demo");
+    await expect.poll(() => store.getSnapshot().rowsState).toBe("complete");
+    await expect.poll(() => project.getSnapshot().runs.length).toBe(1);
+    const shown = () => [
+      store.getSnapshot().run?.counts?.passed,
+      project.getSnapshot().runs[0]?.counts?.passed,
+    ];
+    server.disconnect();
+    await expect.poll(() => store.getSnapshot().state).toBe("stale");
+    server.world.report(run.id, { test: { suite: "s", name: "Missed" }, status: Status.PASSED });
+    server.world.reportProgress(run.id);
+    environment.advance(1_000);
+    await expect.poll(() => store.getSnapshot().rows.length).toBe(11);
+    expect(shown()).toEqual([10, 10]);
+    environment.advance(countsLateMs);
+    await expect.poll(shown).toEqual([11, 11]);
+  });
+
+  test("asks for no counts that come by themselves", async () => {
+    const server = new FakeServer();
+    const run = server.world.addRun({ project: "demo", tests: 10 });
+    const { client, environment } = connect(server);
+    const store = client.openRun(run.id);
+    await expect.poll(() => store.getSnapshot().rowsState).toBe("complete");
+    server.world.report(run.id, { test: { suite: "s", name: "New" }, status: Status.PASSED });
+    server.world.reportProgress(run.id);
+    await expect.poll(() => store.getSnapshot().run?.counts?.passed).toBe(11);
+    server.world.runs.get(run.id)!.run.counts!.passed = 99;
+    environment.advance(countsLateMs);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(store.getSnapshot().run?.counts?.passed).toBe(11);
   });
 
   test("says that the rows can't be read, goes on live, and can be asked to try again", async () => {

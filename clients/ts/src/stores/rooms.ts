@@ -14,7 +14,7 @@ import type { UserSnapshot } from "../rooms/user";
 import type { SessionDriver } from "../session/driver";
 import type { RoomSnapshot } from "../store";
 import type { ProjectStore, RunStore, TestCaseStore, UserStore } from "./client";
-import { projectNoun } from "./project";
+import { ProjectNoun } from "./project";
 import { type Noun, RoomCore } from "./room-core";
 import { RunNoun } from "./run";
 import { SharedStores } from "./shared";
@@ -31,7 +31,7 @@ export interface RoomsContext {
 }
 
 type RunCore = RoomCore<RunSnapshot, RunNoun>;
-type ProjectCore = RoomCore<ProjectSnapshot, Noun<ProjectSnapshot>>;
+type ProjectCore = RoomCore<ProjectSnapshot, ProjectNoun>;
 type TestCaseCore = RoomCore<TestCaseSnapshot, TestCaseNoun>;
 type UserCore = RoomCore<UserSnapshot, UserNoun>;
 
@@ -71,7 +71,11 @@ export class ClientRooms {
 
   openProject(idOrKey: string, options: { readonly detail?: Detail } = {}): ProjectStore {
     const { value: core, close } = this.#projects.open(idOrKey, () => {
-      const made = new RoomCore<ProjectSnapshot, Noun<ProjectSnapshot>>(this.#context, projectNoun);
+      const { execution, environment } = this.#context;
+      const made = new RoomCore<ProjectSnapshot, ProjectNoun>(
+        this.#context,
+        (changed) => new ProjectNoun(idOrKey, execution, environment, changed),
+      );
       made.start(`project:${idOrKey}`, options);
       return made;
     });

@@ -1,10 +1,15 @@
 import type { Client } from "@connectrpc/connect";
-import type { ExecutionService, ListResultsResponse } from "@tcmanager/gen/tcmanager/v1/execution_pb";
+import type {
+  ExecutionService,
+  GetRunResponse,
+  ListResultsResponse,
+} from "@tcmanager/gen/tcmanager/v1/execution_pb";
 import type { Environment } from "../environment";
 import { toTcmError } from "../errors";
 import { RunRoom, type RunSnapshot } from "../rooms/run";
 import type { RoomMessage } from "../session";
 import type { RoomSnapshot } from "../store";
+import { Recount } from "./recount";
 import { retry } from "./retry";
 import type { Noun } from "./room-core";
 
@@ -17,6 +22,7 @@ const pageSize = 5000;
  */
 export class RunNoun implements Noun<RunSnapshot> {
   readonly #room = new RunRoom();
+  readonly #recount: Recount<GetRunResponse>;
   #loading: AbortController | undefined;
 
   constructor(
@@ -24,10 +30,20 @@ export class RunNoun implements Noun<RunSnapshot> {
     readonly execution: Client<typeof ExecutionService>,
     readonly environment: Environment,
     readonly changed: () => void,
-  ) {}
+  ) {
+    this.#recount = new Recount(
+      environment,
+      (signal) => execution.getRun({ runId }, { signal }),
+      ({ run }) => {
+        this.#room.recounted(run);
+        changed();
+      },
+    );
+  }
 
   readonly apply = (message: RoomMessage): void => {
     this.#room.apply(message);
+    this.#recount.hear(message);
     if (message.kind === "failed") this.stop();
     if (message.kind !== "joined") return;
     // A snapshot voids the rows; and what could not be read may be readable now.
@@ -36,13 +52,16 @@ export class RunNoun implements Noun<RunSnapshot> {
 
   readonly snapshot = (room: RoomSnapshot): RunSnapshot => ({ ...room, ...this.#room.snapshot() });
 
-  readonly stop = (): void => this.#loading?.abort();
+  readonly stop = (): void => {
+    this.#loading?.abort();
+    this.#recount.stop();
+  };
 
   readonly details = (suite: string, name: string): string => this.#room.details(suite, name);
 
   /** Reads all rows; a reading under way is given up. */
   readonly load = (): void => {
-    this.stop();
+    this.#loading?.abort();
     const loading = new AbortController();
     this.#loading = loading;
     this.#room.rowsLoading();

@@ -48,9 +48,9 @@ export function ConnectionIndicator({
         data-quality={quality}
         data-carrier={carrier}
         aria-expanded={open}
-        aria-label={`Connection: ${look.word}`}
         onClick={onToggle}
       >
+        <span className="visually-hidden">Connection: </span>
         {away ? (
           <Icon name="offline" size={14} />
         ) : (
@@ -65,10 +65,21 @@ export function ConnectionIndicator({
           </span>
         )}
         <span className={styles.word} data-quiet={look.word === "Live"}>
-          {look.word}
-          {unsaved > 0 && look.state !== "live" ? ` · ${unsaved} unsaved` : ""}
+          <Word look={look} />
+          {unsaved > 0 && look.state !== "live" && ` · ${unsaved} unsaved`}
         </span>
       </button>
     </Tooltip>
+  );
+}
+
+/** The state in one word, or in a longer one where there is room. */
+function Word({ look: { word, brief } }: { readonly look: ConnectionLook }) {
+  if (word === brief) return word;
+  return (
+    <>
+      <span className={styles.long}>{word}</span>
+      <span className={styles.brief}>{brief}</span>
+    </>
   );
 }

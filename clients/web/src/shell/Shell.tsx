@@ -51,8 +51,9 @@ function Notice() {
   const look = useConnectionLook();
   if (look.state !== "reconnecting" && look.state !== "offline" && look.state !== "closed") return null;
   return (
-    <div className={styles.notice} data-state={look.state} role="status">
-      <span>{look.detail}</span>
+    <div className={styles.notice} data-state={look.state}>
+      <span role="status">{look.detail}</span>
+      <span className={styles.next}>{look.next}</span>
     </div>
   );
 }

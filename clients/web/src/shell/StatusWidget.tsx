@@ -29,8 +29,9 @@ export function StatusWidget({ onClose }: { readonly onClose: () => void }) {
       </header>
       <div className={styles.status}>
         <p role="status">
-          <b>{look.word}.</b> {look.detail}
+          <b>{look.next === "" ? look.word : look.brief}.</b> {look.detail}
         </p>
+        {look.next !== "" && <p className={styles.next}>{look.next}</p>}
         <div className={styles.facts}>
           <span>
             Round trip <b>{rttMs === undefined ? "–" : `${Math.round(rttMs)} ms`}</b>
@@ -68,9 +69,15 @@ function EventList({ records }: { readonly records: readonly EventRecord[] }) {
           <time dateTime={new Date(record.timeMs).toISOString()} title={formatMoment(record.timeMs)}>
             {formatTime(record.timeMs)}
           </time>
-          <span>{record.text}</span>
+          <span>{lineOf(record)}</span>
         </li>
       ))}
     </ol>
   );
+}
+
+/** What people did reads as a sentence only with who did it. */
+function lineOf({ kind, actor, text }: EventRecord): string {
+  const isDeed = kind === "collaboration" || kind === "notificationsRead";
+  return isDeed && actor !== "" && !text.startsWith(actor) ? `${actor} ${text}` : text;
 }

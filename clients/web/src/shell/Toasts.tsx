@@ -49,7 +49,9 @@ export function Toasts({ store }: { readonly store: UserStore }) {
 function NotSaved({ text, onClose }: { readonly text: string; readonly onClose: () => void }) {
   return (
     <div className={styles.toast} data-testid={testids.notSaved} role="alert">
-      <Icon name="offline" size={14} />
+      <span className={styles.lost}>
+        <Icon name="warning" size={16} />
+      </span>
       <span className={styles.title}>{text}</span>
       <ActionIcon
         className={styles.mark ?? ""}

@@ -28,7 +28,9 @@ describe("lookOfConnection", () => {
     expect(lookOfConnection(live, 0)).toEqual({
       state: "live",
       word: "Live",
+      brief: "Live",
       detail: "The connection is good. 12 ms to the server and back.",
+      next: "",
     });
   });
 
@@ -49,6 +51,8 @@ describe("lookOfConnection", () => {
     expect(lookOfConnection({ ...live, carrier: "off" }, 0)).toEqual({
       state: "off",
       word: "Live updates are off",
+      brief: "Not live",
+      next: "",
       detail: "Live updates are switched off on this server; refreshed every 30 s, and when you reconnect.",
     });
   });
@@ -58,6 +62,17 @@ describe("lookOfConnection", () => {
     expect(lookOfConnection(lost, 5_000).word).toBe("Reconnecting in 5 s");
     expect(lookOfConnection(lost, 9_600).word).toBe("Reconnecting in 1 s");
     expect(lookOfConnection(lost, 10_000).word).toBe("Reconnecting");
+    expect(lookOfConnection(lost, 5_000).next).toBe("Next try in 5 s.");
+    expect(lookOfConnection(lost, 10_000).next).toBe("Trying now.");
+  });
+
+  it("counts in nothing that is read out", () => {
+    for (const offline of [false, true]) {
+      const lost: ConnectionSnapshot = { ...live, state: "reconnecting", retryAtMs: 10_000, offline };
+      const [before, after] = [lookOfConnection(lost, 5_000), lookOfConnection(lost, 6_000)];
+      expect([after.brief, after.detail]).toEqual([before.brief, before.detail]);
+      expect(after.next).not.toBe(before.next);
+    }
   });
 
   it("stays lost during each try", () => {

@@ -6,12 +6,23 @@ import { formatClock } from "../format/duration";
 export interface ConnectionLook {
   readonly state: "live" | "off" | "connecting" | "catching-up" | "reconnecting" | "offline" | "closed";
   readonly word: string;
-  /** A sentence more, for the widget. */
+  /** The word for where there is little room; it never counts. */
+  readonly brief: string;
+  /** A sentence more. It is read out when it changes, so it never counts either. */
   readonly detail: string;
+  /** When the next try is; empty if none is planned. */
+  readonly next: string;
 }
 
 /** lookOfConnection says how the connection is shown at a moment of this machine's time. */
 export function lookOfConnection(connection: ConnectionSnapshot, nowMs: number): ConnectionLook {
+  const said = saidOf(connection, nowMs);
+  return { brief: said.word, next: "", ...said };
+}
+
+type Said = Pick<ConnectionLook, "state" | "word" | "detail"> & Partial<ConnectionLook>;
+
+function saidOf(connection: ConnectionSnapshot, nowMs: number): Said {
   switch (connection.state) {
     case "live":
       return lookOfLive(connection);
@@ -37,20 +48,24 @@ export function lookOfConnection(connection: ConnectionSnapshot, nowMs: number):
   }
 }
 
-function lookOfLost({ offline, retryAtMs }: ConnectionSnapshot, nowMs: number): ConnectionLook {
+function lookOfLost({ offline, retryAtMs }: ConnectionSnapshot, nowMs: number): Said {
   const waitMs = retryAtMs === undefined ? 0 : retryAtMs - nowMs;
   const seconds = formatClock(Math.max(waitMs, 1000));
-  const next = waitMs <= 0 ? "trying now" : `next try in ${seconds}`;
-  if (offline) return { state: "offline", word: "Offline", detail: `The server can't be reached; ${next}.` };
-  const word = waitMs <= 0 ? "Reconnecting" : `Reconnecting in ${seconds}`;
+  const next = waitMs <= 0 ? "Trying now." : `Next try in ${seconds}.`;
+  if (offline) {
+    const detail = "The server can't be reached. What you see may be old.";
+    return { state: "offline", word: "Offline", detail, next };
+  }
   return {
     state: "reconnecting",
-    word,
-    detail: `The connection was lost; ${next}. What you see may be old.`,
+    word: waitMs <= 0 ? "Reconnecting" : `Reconnecting in ${seconds}`,
+    brief: "Reconnecting",
+    detail: "The connection was lost. What you see may be old.",
+    next,
   };
 }
 
-function lookOfLive(connection: ConnectionSnapshot): ConnectionLook {
+function lookOfLive(connection: ConnectionSnapshot): Said {
   const feel = liveDetail(connection);
   switch (connection.carrier) {
     case "websocket":
@@ -61,6 +76,7 @@ function lookOfLive(connection: ConnectionSnapshot): ConnectionLook {
       return {
         state: "live",
         word: "Live (without websockets)",
+        brief: "No websockets",
         detail: `Websockets can't be had here: news comes over plain requests. ${feel}`,
       };
     case "poll":
@@ -73,6 +89,7 @@ function lookOfLive(connection: ConnectionSnapshot): ConnectionLook {
       return {
         state: "off",
         word: "Live updates are off",
+        brief: "Not live",
         detail: "Live updates are switched off on this server; refreshed every 30 s, and when you reconnect.",
       };
     default:
