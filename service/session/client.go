@@ -187,9 +187,10 @@ func (s *Session) reply(to uint64, frame *pb.SubscribeResponse) {
 // fail answers a request that failed. Only what the client can act on is told;
 // the rest is logged.
 func (s *Session) fail(to uint64, err error) {
+	if away := store.Fault(err); away != nil {
+		err = away
+	}
 	switch {
-	case errors.Is(err, store.ErrClosed):
-		err = errDraining
 	case fault.Of(err) == nil:
 		s.srv.cfg.Logger.Error("a request of a session failed", "session", s.id, "user", s.userID(), "error", err)
 	case fault.Of(err).Kind == fault.Unauthenticated:

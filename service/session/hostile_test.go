@@ -288,6 +288,20 @@ func TestAPanicEndsOneSessionOnly(t *testing.T) {
 	})
 }
 
+func TestACommandThatMeetsAStoreThatIsAwayIsToldToComeBack(t *testing.T) {
+	onStage(t, session.Config{}, func(t *testing.T, st *stage) {
+		c := st.connect(scene.Tester)
+		c.hello("")
+		c.command("away", &pb.StartRunRequest{Project: scene.Key})
+		if e := c.answer().GetError(); e.GetReason() != "OUTCOME_UNKNOWN" || e.GetRetryAfter().AsDuration() <= 0 {
+			t.Errorf("got %v", e)
+		}
+		if st.logged.Len() > 0 {
+			t.Errorf("logged %s", st.logged.String())
+		}
+	})
+}
+
 func TestWhatAClientCanNotActOnIsLoggedAndNotTold(t *testing.T) {
 	onStage(t, session.Config{}, func(t *testing.T, st *stage) {
 		c := st.connect(scene.Tester)
