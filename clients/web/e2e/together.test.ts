@@ -3,6 +3,7 @@ import { byId, gone, isLive, mark, notReloaded, see, signIn, there, until } from
 import { SampleRun } from "./sample";
 import { setScene } from "./scene";
 import { valueIs, writeCase } from "./test-case";
+import { showsTheCase } from "./truth";
 
 const scene = setScene();
 
@@ -81,6 +82,30 @@ it("two people see each other come, write and go, and neither loses a word", asy
   await there(byId(manager, "editors-description", { users: "" }));
   expect(await notReloaded(manager)).toBe(true);
   expect([...testing.errors, ...managing.errors]).toEqual([]);
+});
+
+it("what somebody types is never taken back while it is saved", async () => {
+  const visitor = await scene.visitor();
+  const page = await visitor.open("/", "demo-tester");
+  await writeCase(page, "Slow fingers");
+  const field = byId(page, "field-description");
+  await field.evaluate((element: HTMLTextAreaElement) => {
+    const shown: string[] = [];
+    Object.assign(window, { __shown: shown });
+    setInterval(() => {
+      if (shown.at(-1) !== element.value) shown.push(element.value);
+    }, 1);
+  });
+  // Slow enough that each letter is saved before the next.
+  const text = "Touch the key";
+  await field.pressSequentially(text, { delay: 450 });
+  await there(byId(page, "saved-description", { state: "saved" }));
+  const shown = await page.evaluate(() => (window as unknown as { __shown: string[] }).__shown);
+  expect(shown.filter((value) => !text.startsWith(value))).toEqual([]);
+  const lengths = shown.map(({ length }) => length);
+  expect(lengths).toEqual(lengths.toSorted((one, other) => one - other));
+  expect(shown.at(-1)).toBe(text);
+  expect(await showsTheCase(page, scene.server)).toMatchObject({ description: text });
 });
 
 it("people see each other come and go on a run's page", async () => {

@@ -1,9 +1,9 @@
-import type { FieldActivity, TestCaseSnapshot, TestCaseStore } from "@tcmanager/client";
+import { type FieldActivity, revisionOf, type TestCaseSnapshot, type TestCaseStore } from "@tcmanager/client";
 import { ActivityState } from "@tcmanager/gen/tcmanager/v1/collaboration_pb";
 import { type TestCase, TestCaseField } from "@tcmanager/gen/tcmanager/v1/testcase_pb";
 import { useEffect, useMemo, useSyncExternalStore } from "react";
 import { useConnection } from "../live/client";
-import { Draft, type DraftState, type SaveField } from "./draft";
+import { Draft, type DraftState, type SaveField, type Stored } from "./draft";
 import { Teller } from "./teller";
 import { priorityChoice, statusChoice } from "./words";
 
@@ -91,12 +91,11 @@ export function useField(
 
 function useDraft(store: TestCaseStore, testCase: TestCase, field: FieldName): Draft {
   const number = fieldNumbers[field];
-  const stored = { value: fieldValue(testCase, field), revision: store.revision(number) };
+  const stored = storedOf(testCase, field);
   // biome-ignore lint/correctness/useExhaustiveDependencies: what is stored only begins the draft; the effect below keeps it up
   const draft = useMemo(() => {
     const save: SaveField = async (value, base) => {
-      const after = await store.edit(number, value, base);
-      return { value: fieldValue(after, field), revision: revisionOf(after, number) };
+      return storedOf(await store.edit(number, value, base), field);
     };
     return new Draft(stored, save, (value) => checkField(field, value));
   }, [store, field]);
@@ -115,8 +114,14 @@ function useDraft(store: TestCaseStore, testCase: TestCase, field: FieldName): D
   return draft;
 }
 
-function revisionOf(testCase: TestCase, field: TestCaseField): bigint {
-  return testCase.revisions.find((each) => each.field === field)?.revision ?? 0n;
+/**
+ * storedOf is a field as it stands in a test case. Value and revision must be of
+ * the same one: the store knows newer revisions than its snapshot, which follows
+ * with the next frame, and an old value under a new revision would be taken for
+ * news, and undo what is being typed.
+ */
+export function storedOf(testCase: TestCase, field: FieldName): Stored {
+  return { value: fieldValue(testCase, field), revision: revisionOf(testCase, fieldNumbers[field]) };
 }
 
 /** The longest values the server takes: characters of a title, bytes of a description. */
