@@ -26,8 +26,11 @@ export function applyActivity(
   nowMs: number,
 ): readonly FieldActivity[] {
   const { sessionId, field, user, state, expiresIn } = activity;
+  // The ids of sessions are shown to everyone in the room, so an id alone may be another user's.
+  const isOfSession = (entry: FieldActivity) =>
+    entry.sessionId === sessionId && entry.userId === (user?.id ?? "");
   if (state !== ActivityState.FOCUSED && state !== ActivityState.TYPING) {
-    const left = (entry: FieldActivity) => entry.sessionId === sessionId && entry.field === field;
+    const left = (entry: FieldActivity) => isOfSession(entry) && entry.field === field;
     return list.some(left) ? list.filter((entry) => !left(entry)) : list;
   }
   const entry: FieldActivity = {
@@ -38,7 +41,7 @@ export function applyActivity(
     state,
     expiresAtMs: expiresIn === undefined ? undefined : nowMs + durationToMs(expiresIn),
   };
-  return [...list.filter((other) => other.sessionId !== sessionId), entry];
+  return [...list.filter((other) => !isOfSession(other)), entry];
 }
 
 /** expireActivity returns what still holds at nowMs; the same list if all of it does. */

@@ -47,7 +47,7 @@ function joined(init: MessageInitShape<typeof JoinedSchema>): RoomMessage {
 
 const ada = { id: "ada", name: "Ada" };
 const bob = { id: "bob", name: "Bob" };
-const context = { nowMs: 50_000, sessionId: "mine" };
+const context = { nowMs: 50_000, sessionId: "mine", userId: "ada" };
 
 function presence(user: typeof ada, type: CollaborationType, state: PresenceState): Event {
   return event(
@@ -125,6 +125,20 @@ describe("the part that all rooms share", () => {
       0n,
     );
     expect(reduceRoom(here, events(own), context).activity).toEqual([]);
+  });
+
+  test("a session of another user that took one's id is another session", () => {
+    const typing = (user: typeof ada, sessionId: string, state: ActivityState) =>
+      event({ case: "activity", value: { user, sessionId, field: "title", state } }, 0n);
+    const room = reduceRoom(
+      here,
+      events(
+        typing(bob, "mine", ActivityState.TYPING),
+        typing({ id: "eve", name: "Eve" }, "mine", ActivityState.LEFT),
+      ),
+      context,
+    );
+    expect(room.activity.map(({ userId }) => userId)).toEqual(["bob"]);
   });
 
   test("keeps a bounded feed of durable events", () => {

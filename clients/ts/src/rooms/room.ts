@@ -20,8 +20,9 @@ export const emptyRoom: RoomSnapshot = {
 /** What the reducer of all rooms looks at beside the message. */
 export interface RoomContext {
   readonly nowMs: number;
-  /** This client's own session: what it does is no news to its user. */
+  /** This client's own session and its user: what they do is no news to the user. */
   readonly sessionId: string;
+  readonly userId: string;
 }
 
 /** reduceRoom is the part of every room: its state, who is there, what they do, what happened. */
@@ -79,7 +80,8 @@ function addActivity(
   activity: ActivityMessage,
   context: RoomContext,
 ): readonly FieldActivity[] {
-  return activity.sessionId === context.sessionId ? list : applyActivity(list, activity, context.nowMs);
+  const isOwn = activity.sessionId === context.sessionId && activity.user?.id === context.userId;
+  return isOwn ? list : applyActivity(list, activity, context.nowMs);
 }
 
 /** Who left the room does nothing there any more, though nobody says so. */

@@ -90,6 +90,7 @@ export class RoomCore<S extends RoomSnapshot, N extends Noun<S>> {
     this.#room = reduceRoom(this.#room, message, {
       nowMs: this.#context.environment.now(),
       sessionId: this.#context.session.welcome?.sessionId ?? "",
+      userId: this.#context.session.welcome?.user?.id ?? "",
     });
     this.noun.apply(message);
     this.#planExpiry();
