@@ -44,7 +44,7 @@ var allowed = []struct {
 	{"service/disk", nil},
 
 	// What is kept.
-	{"service/store", []string{"service/event"}},
+	{"service/store", []string{"service/event", "service/fault"}},
 	{"service/store/memory", []string{"service/store", "service/event"}},
 	{"service/store/column", []string{"service/store"}},
 	{"service/store/storetest", []string{"service/store", "service/event"}},

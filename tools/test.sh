@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 part=${1:-all}
 
-go_tests() { go test -race -timeout 10m ./...; }
+go_tests() { go test -race -timeout 20m ./...; }
 ts_tests() {
   npm run test --workspace clients/ts --silent
   npm run test --workspace clients/web --silent

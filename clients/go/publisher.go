@@ -100,6 +100,7 @@ type Publisher struct {
 	opened    time.Time // when the open segment got its first item
 	base      uint64    // committed before this Publisher's first item
 	hasBase   bool
+	had       uint64 // the incarnation of the last stream that was welcomed; 0 before
 	started   bool
 	sealed    error // why no more items are taken; nil while they are
 	finish    *tcmv1.PublishFinish
@@ -301,6 +302,7 @@ func (p *Publisher) handleWelcome(w *tcmv1.PublishWelcome) {
 		// An earlier process may have published into this shard: go on behind it.
 		p.base, p.hasBase = w.GetCommittedSequence(), true
 	}
+	p.had = w.GetIncarnation()
 	p.ackLocked(w.GetCommittedSequence())
 	p.queue.rewind()
 	p.moves++

@@ -124,6 +124,11 @@ func TestACutStreamResumesWithoutLossOrRepeats(t *testing.T) {
 		if len(warnings) != 1 || !strings.Contains(warnings[0].Error(), "cut") {
 			t.Errorf("warnings %v", warnings)
 		}
+		for i, h := range l.hellos { // each stream is numbered from 1
+			if h.GetIncarnation() != uint64(i) {
+				t.Errorf("stream %d came back as %d", i+1, h.GetIncarnation())
+			}
+		}
 	})
 }
 

@@ -256,7 +256,12 @@ func (s *upload) send(ctx context.Context) error {
 // greet sends the hello and waits for the welcome.
 func (s *upload) greet(ctx context.Context) error {
 	c := &s.p.config
-	hello := &tcmv1.PublishHello{Project: c.Project, RunKey: c.RunKey, Shard: c.Shard, Info: c.Info, ExpectedShards: c.ExpectedShards}
+	s.p.mu.Lock()
+	had := s.p.had
+	s.p.mu.Unlock()
+	hello := &tcmv1.PublishHello{
+		Project: c.Project, RunKey: c.RunKey, Shard: c.Shard, Info: c.Info, ExpectedShards: c.ExpectedShards, Incarnation: had,
+	}
 	if err := s.sendFrame(&tcmv1.PublishResultsRequest{Frame: &tcmv1.PublishResultsRequest_Hello{Hello: hello}}); err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/tcmanager/tcmanager/service/backup"
 	"github.com/tcmanager/tcmanager/service/disk"
 	"github.com/tcmanager/tcmanager/service/store"
+	"github.com/tcmanager/tcmanager/service/store/postgres"
 	"github.com/tcmanager/tcmanager/service/store/sqlite"
 )
 
@@ -26,8 +27,12 @@ func dataFile(c config.Config) sqlite.File {
 }
 
 // kept is the store of a server with these options, as backups see it, and how it is
-// called. Another kind of store is chosen here.
+// called.
 func kept(c config.Config) (st backup.Store, name string) {
+	if c.Store != "" {
+		db := postgres.Database{DSN: c.Store, Version: version}
+		return db, db.Name()
+	}
 	file := dataFile(c)
 	return file, file.Path
 }
@@ -56,9 +61,14 @@ The file has its name only once it is whole, synced to the disk, and checked:
 every page, and a checksum over all of it. It can be read by its owner alone. It
 holds everything but what lies in files of its own: secrets and certificates.
 
+With --store, it holds TCManager's tables of that database, and is written and
+checked by PostgreSQL's programs pg_dump and pg_restore, of the server's version or
+newer (Debian: postgresql-client-15). The password is not on their command lines.
+
 A server takes backups by itself with --backup-dir; see "tcmanager serve --help".`,
 		Example: `  tcmanager backup --data-dir /var/lib/tcmanager --to /backups/before-upgrade.backup
-  tcmanager backup --to latest.backup --force --json`,
+  tcmanager backup --to latest.backup --force --json
+  tcmanager backup --store postgres://tcm@db/tcm --to before-upgrade.backup`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, _, err := config.Load(cmd.Flags(), os.LookupEnv)
@@ -104,10 +114,16 @@ Before anything is changed, the backup is checked as a whole, and it is refused 
 it is damaged, not TCManager's, or of a newer version; so is a data directory that
 a server uses, that can't be written, or whose disk has no room.
 
+With --store, the same is done with TCManager's tables of that database, in one
+transaction: if anything fails, they are left as they were. What was there is kept
+in a schema of its own, and a server starts on it with ?search_path=THAT_SCHEMA. A
+backup of a data directory can't be restored to a database, nor the other way round.
+
 Clients that come back and have seen what the backup doesn't hold start anew from
 what it does; those that have not go on where they were.`,
 		Example: `  tcmanager restore --from /backups/before-upgrade.backup --dry-run   # only check it
-  tcmanager restore --from /backups/before-upgrade.backup --data-dir /var/lib/tcmanager`,
+  tcmanager restore --from /backups/before-upgrade.backup --data-dir /var/lib/tcmanager
+  tcmanager restore --from before-upgrade.backup --store postgres://tcm@db/tcm`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, _, err := config.Load(cmd.Flags(), os.LookupEnv)
@@ -162,8 +178,11 @@ func restore(ctx context.Context, c config.Config, from string, dryRun bool, p *
 }
 
 // isOfData reports whether a name is the data file's or one beside it that belongs
-// to it: a backup must not take its place.
+// to it: a backup must not take its place. A database has no files that we know of.
 func isOfData(c config.Config, path string) bool {
+	if c.Store != "" {
+		return false
+	}
 	folder, errFolder := os.Stat(filepath.Dir(path))
 	data, errData := os.Stat(c.DataDir)
 	if errFolder != nil || errData != nil || !os.SameFile(folder, data) {

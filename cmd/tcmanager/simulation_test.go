@@ -130,7 +130,7 @@ func (w *town) crowd(seed uint64, n int) (users []string, clients []*crowd.Clien
 // for some time, and until all was tried: a slow machine needs longer.
 func (w *town) restarts(ctx context.Context, rng *rand.Rand, d time.Duration) {
 	began := time.Now()
-	for i := 0; time.Since(began) < d || w.untried() != "" && time.Since(began) < d+10*time.Second; i++ {
+	for i := 0; time.Since(began) < d || w.untried() != "" && time.Since(began) < d+time.Minute; i++ {
 		pause(ctx, rng, 200*time.Millisecond)
 		select {
 		case <-time.After(700 * time.Millisecond):

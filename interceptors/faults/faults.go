@@ -10,9 +10,7 @@ package faults
 
 import (
 	"context"
-	"errors"
 	"log/slog"
-	"time"
 
 	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -25,20 +23,6 @@ import (
 	"github.com/tcmanager/tcmanager/service/fault"
 	"github.com/tcmanager/tcmanager/service/rules"
 	"github.com/tcmanager/tcmanager/service/store"
-)
-
-// restartDelay is when to come back to a server that is stopping: long enough
-// for a restart, short enough that nobody gives up.
-const restartDelay = 2 * time.Second
-
-// errStopping is the answer of a server whose store is closed already.
-var errStopping = fault.New(fault.Unavailable, "STOPPING", "the server is stopping; try again in a moment").After(restartDelay)
-
-// The answers of a server whose store is away, and comes back by itself.
-var (
-	errUnavailable = fault.New(fault.Unavailable, "STORE_UNAVAILABLE", "the server can't reach its database at the moment; nothing was done: try again").After(restartDelay)
-	errUncertain   = fault.New(fault.Unavailable, "OUTCOME_UNKNOWN",
-		"the server lost its database in the middle; it may have been done: repeat it with the same request id, or look").After(restartDelay)
 )
 
 // Unary translates the errors of calls.
@@ -70,13 +54,8 @@ func translate(ctx context.Context, log *slog.Logger, method string, err error) 
 	if ctx.Err() != nil {
 		return status.FromContextError(ctx.Err()).Err()
 	}
-	switch {
-	case errors.Is(err, store.ErrClosed):
-		return Status(errStopping).Err()
-	case errors.Is(err, store.ErrUncertain):
-		return Status(errUncertain).Err()
-	case errors.Is(err, store.ErrUnavailable):
-		return Status(errUnavailable).Err()
+	if e := store.Fault(err); e != nil {
+		return Status(e).Err()
 	}
 	log.ErrorContext(ctx, "internal error", "grpc.full_method", method, "error", err)
 	return Status(internal).Err()

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -83,14 +84,17 @@ func (r *Recorder) ticked(last, now time.Time) {
 	}
 }
 
-// History returns what was recorded; nothing may be added afterwards.
+// History returns what was recorded until now. What is added afterwards is not in it.
 func (r *Recorder) History() (*History, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.full {
 		return nil, ErrFull
 	}
-	return &r.history, nil
+	// Clipped, so that what is added goes elsewhere: Watch may go on.
+	r.history.Records = slices.Clip(r.history.Records)
+	h := r.history
+	return &h, nil
 }
 
 // OfEvent returns a record of an event: Told or News, or, of the log, Commit.

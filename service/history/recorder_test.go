@@ -18,3 +18,17 @@ func TestAStandstillIsRecordedWithItsLength(t *testing.T) {
 		t.Error(r)
 	}
 }
+
+func TestWhatIsRecordedLaterIsNotInAHistoryThatWasTaken(t *testing.T) {
+	rec := NewRecorder(1)
+	rec.Add(Record{Kind: Told, Room: "first"})
+	h, err := rec.History()
+	rec.Add(Record{Kind: Told, Room: "second"})
+	if err != nil || len(h.Records) != 1 || len(append(h.Records, Record{Room: "mine"})) != 2 {
+		t.Fatal(h, err)
+	}
+	later, err := rec.History()
+	if err != nil || len(later.Records) != 2 || later.Records[1].Room != "second" {
+		t.Error(later, err)
+	}
+}

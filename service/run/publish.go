@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"runtime/debug"
 	"strconv"
 	"sync/atomic"
@@ -242,6 +243,9 @@ func (p *publisher) claim(tx store.Tx, live *Live, h *pb.PublishHello, now time.
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return shard, fmt.Errorf("read shard %s of run %s: %w", h.Shard, run.Id, err)
 	}
+	if takenOver(h.Incarnation, shard.Incarnation) {
+		return shard, errFenced
+	}
 	if shard.State == pb.ShardState_SHARD_STATE_FINISHED {
 		return shard, nil
 	}
@@ -254,8 +258,34 @@ func (p *publisher) claim(tx store.Tx, live *Live, h *pb.PublishHello, now time.
 	live.touched = true
 	run.ExpectedShards = max(run.ExpectedShards, h.ExpectedShards)
 	shard.RunID, shard.Name, shard.State, shard.ChangedAt = run.Id, h.Shard, pb.ShardState_SHARD_STATE_LIVE, now
-	shard.Incarnation++
+	shard.Incarnation = nextIncarnation(h.Incarnation, shard.Incarnation)
 	return shard, p.s.putShard(tx, live, shard, p.caller.Ref())
+}
+
+// The low bits of an incarnation tell runners apart: each draws them when it comes
+// first, and keeps them when it comes back. The bits above count the shard's streams.
+//
+// Without them, a runner that comes back to a shard that another one has written to
+// would take what the other committed for its own, and leave as much of its own out. A
+// count alone can't tell: a runner whose welcome was lost doesn't know its own number.
+const runnerBits = 24
+
+const runnerMask = 1<<runnerBits - 1
+
+// takenOver reports whether a runner that comes back with the incarnation it had
+// finds that another one has opened the shard since. A shard that isn't there, since
+// the store is an older one that was restored, was taken over by nobody.
+func takenOver(had, newest uint64) bool {
+	return had != 0 && newest != 0 && had&runnerMask != newest&runnerMask
+}
+
+// nextIncarnation is the number of a runner's new stream.
+func nextIncarnation(had, newest uint64) uint64 {
+	runner := had & runnerMask
+	if had == 0 {
+		runner = 1 + rand.Uint64N(runnerMask)
+	}
+	return (newest>>runnerBits+1)<<runnerBits | runner
 }
 
 // reopen lets a run go on that was given up because its runners were lost: one

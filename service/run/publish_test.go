@@ -40,7 +40,7 @@ func TestARunIsPublishedFromHelloToFinish(t *testing.T) {
 		r := st.connect(scene.Bot)
 		w := r.hello(&pb.PublishHello{RunKey: "k", Info: &pb.RunInfo{Name: "go test ./...", Source: "go", ExpectedTotal: 7}})
 		id := w.Run.Id
-		if w.CommittedSequence != 0 || w.Incarnation != 1 || w.Finished || w.HeartbeatInterval.AsDuration() != 10*time.Second ||
+		if w.CommittedSequence != 0 || w.Incarnation>>runnerBits != 1 || w.Finished || w.HeartbeatInterval.AsDuration() != 10*time.Second ||
 			w.MaxRequestBytes != 4<<20 || w.Run.Url != "http://tests/"+id || w.Run.ExpectedTotal != 7 || len(w.Run.Shards) != 1 {
 			t.Errorf("welcomed with %v", w)
 		}
@@ -320,7 +320,7 @@ func TestANewerStreamTakesAShardOver(t *testing.T) {
 		other := st.connect(scene.Bot)
 		other.hello(&pb.PublishHello{RunKey: "k", Shard: "y"})
 		fresh := st.connect(scene.Bot)
-		if w := fresh.hello(&pb.PublishHello{RunKey: "k", Shard: "x"}); w.Incarnation != 2 || w.CommittedSequence != 1 {
+		if w := fresh.hello(&pb.PublishHello{RunKey: "k", Shard: "x"}); w.Incarnation>>runnerBits != 2 || w.CommittedSequence != 1 {
 			t.Errorf("welcomed with %v", w)
 		}
 		if err := old.ended(); !fault.IsReason(err, "SHARD_TAKEN_OVER") || fault.Of(err).Kind != fault.Conflict {
@@ -333,6 +333,48 @@ func TestANewerStreamTakesAShardOver(t *testing.T) {
 			t.Errorf("%d runners are connected, want 2", n)
 		}
 	})
+}
+
+// TestARunnerThatComesBackIsToldThatItsShardWasTakenOver: what another one has
+// committed meanwhile would look like its own.
+func TestARunnerThatComesBackIsToldThatItsShardWasTakenOver(t *testing.T) {
+	onStage(t, Config{}, func(t *testing.T, st *stage) {
+		first := st.connect(scene.Bot)
+		had := first.hello(&pb.PublishHello{RunKey: "k"}).Incarnation
+		first.report(testOf("A", passed))
+		first.cancel() // a network that breaks
+		<-first.done
+		back := st.connect(scene.Bot)
+		again := back.hello(&pb.PublishHello{RunKey: "k", Incarnation: had})
+		if again.CommittedSequence != 1 || again.Incarnation <= had {
+			t.Errorf("welcomed back with %v after %d", again, had)
+		}
+		back.cancel()
+		<-back.done
+		// Its welcome may have been lost: it comes back with what it had before.
+		back = st.connect(scene.Bot)
+		again = back.hello(&pb.PublishHello{RunKey: "k", Incarnation: had})
+		back.cancel()
+		<-back.done
+		other := st.connect(scene.Bot)
+		other.hello(&pb.PublishHello{RunKey: "k"})
+		other.report(testOf("B", passed))
+		other.finished(&pb.PublishFinish{})
+		late := st.connect(scene.Bot)
+		late.sendHello(&pb.PublishHello{RunKey: "k", Incarnation: again.Incarnation})
+		if err := late.ended(); !fault.IsReason(err, "SHARD_TAKEN_OVER") || fault.Of(err).Kind != fault.Conflict {
+			t.Errorf("it ended with %v", err)
+		}
+	})
+}
+
+func TestAShardOfAnOlderStoreWasTakenOverByNobody(t *testing.T) {
+	if takenOver(5<<runnerBits|7, 0) || takenOver(5<<runnerBits|7, 3<<runnerBits|7) || takenOver(3, 3) {
+		t.Error("a shard of a restored store, or of an older version, is taken for another runner's")
+	}
+	if !takenOver(5<<runnerBits|7, 6<<runnerBits|8) {
+		t.Error("another runner is taken for the same")
+	}
 }
 
 // TestALateWriteOfAnOlderStreamIsRefused hands a batch to a stream that was
@@ -477,7 +519,7 @@ func TestABrokenStreamIsDisconnectedAtOnceAndGoesOn(t *testing.T) {
 		time.Sleep(100 * time.Second) // within the grace
 		st.wantRun(id, runRunning, notEnded)
 		back := st.connect(scene.Bot)
-		if w := back.hello(&pb.PublishHello{RunKey: "k"}); w.CommittedSequence != 2 || w.Incarnation != 2 || w.Run.Id != id {
+		if w := back.hello(&pb.PublishHello{RunKey: "k"}); w.CommittedSequence != 2 || w.Incarnation>>runnerBits != 2 || w.Run.Id != id {
 			t.Errorf("welcomed back with %v", w)
 		}
 		back.report(testOf("A", passed), testOf("B", passed))

@@ -114,6 +114,9 @@ func (s *Session) receive(ctx context.Context, hello chan<- error) {
 			s.end(streamEnd(err))
 			return
 		}
+		if ctx.Err() != nil { // a newer stream may have taken the session over
+			return
+		}
 		// The sender, which ends a session with its token, may be stuck in a Send.
 		if s.isExpired() {
 			s.end(errExpired)
@@ -122,6 +125,7 @@ func (s *Session) receive(ctx context.Context, hello chan<- error) {
 		s.heardAt.Store(time.Now().UnixNano())
 		s.setHandling(true)
 		s.handle(ctx, req)
+		s.out.paced(ctx)
 		s.setHandling(false)
 		if ctx.Err() != nil {
 			return
@@ -183,9 +187,10 @@ func (s *Session) reply(to uint64, frame *pb.SubscribeResponse) {
 // fail answers a request that failed. Only what the client can act on is told;
 // the rest is logged.
 func (s *Session) fail(to uint64, err error) {
+	if away := store.Fault(err); away != nil {
+		err = away
+	}
 	switch {
-	case errors.Is(err, store.ErrClosed):
-		err = errDraining
 	case fault.Of(err) == nil:
 		s.srv.cfg.Logger.Error("a request of a session failed", "session", s.id, "user", s.userID(), "error", err)
 	case fault.Of(err).Kind == fault.Unauthenticated:

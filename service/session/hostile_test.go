@@ -288,6 +288,20 @@ func TestAPanicEndsOneSessionOnly(t *testing.T) {
 	})
 }
 
+func TestACommandThatMeetsAStoreThatIsAwayIsToldToComeBack(t *testing.T) {
+	onStage(t, session.Config{}, func(t *testing.T, st *stage) {
+		c := st.connect(scene.Tester)
+		c.hello("")
+		c.command("away", &pb.StartRunRequest{Project: scene.Key})
+		if e := c.answer().GetError(); e.GetReason() != "OUTCOME_UNKNOWN" || e.GetRetryAfter().AsDuration() <= 0 {
+			t.Errorf("got %v", e)
+		}
+		if st.logged.Len() > 0 {
+			t.Errorf("logged %s", st.logged.String())
+		}
+	})
+}
+
 func TestWhatAClientCanNotActOnIsLoggedAndNotTold(t *testing.T) {
 	onStage(t, session.Config{}, func(t *testing.T, st *stage) {
 		c := st.connect(scene.Tester)
@@ -498,6 +512,24 @@ func TestARunThatOneLeftByOneselfStillComesWithItsProject(t *testing.T) {
 		}
 		if !left || !back {
 			t.Errorf("left: %v, and came along again: %v", left, back)
+		}
+	})
+}
+
+func TestWhatAnOlderStreamStillSaysDoesNotTouchTheNewerOne(t *testing.T) {
+	onStage(t, session.Config{}, func(t *testing.T, st *stage) {
+		old := st.connect(scene.Tester)
+		id := old.hello("").SessionId
+		old.join(&pb.JoinRoom{Room: room})
+		st.say(100) // the older stream is stuck and ends late
+		synctest.Wait()
+		fresh := st.connect(scene.Tester)
+		fresh.hello(id)
+		fresh.join(&pb.JoinRoom{Room: room})
+		old.in <- &pb.SubscribeRequest{Frame: &pb.SubscribeRequest_Leave{Leave: &pb.LeaveRoom{Room: room}}} // sent before, it comes only now
+		synctest.Wait()
+		if got := st.present(); got != "tester ONLINE" {
+			t.Errorf("the room shows %q, want the tester online", got)
 		}
 	})
 }

@@ -266,7 +266,9 @@ func (s *Session) leave(room event.Room, only *membership, tell *pb.SubscribeRes
 	if m == nil {
 		return false
 	}
-	s.srv.deps.Presence.Leave(room, s.caller.User.Id, s.id)
+	if !m.followed { // to follow is not to be seen there
+		s.srv.deps.Presence.Leave(room, s.caller.User.Id, s.id)
+	}
 	// A run that the client was in by itself comes along again if its project is
 	// followed.
 	if m.follow || !m.followed && room.Kind() == event.KindRun {

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -29,6 +30,7 @@ const (
 // costs bounded memory and loses nothing.
 type outbox struct {
 	wake     chan struct{} // holds one token while there may be something to send
+	room     chan struct{} // holds one token if an answer was sent or dropped
 	maxBytes int
 
 	mu        sync.Mutex // guards the rest, and every place in rooms
@@ -80,7 +82,7 @@ type place struct {
 
 func newOutbox(maxBytes int) *outbox {
 	return &outbox{
-		wake: make(chan struct{}, 1), maxBytes: maxBytes,
+		wake: make(chan struct{}, 1), room: make(chan struct{}, 1), maxBytes: maxBytes,
 		rooms: map[event.Room]*place{}, latest: map[latestKey]event.Event{},
 	}
 }
@@ -160,6 +162,25 @@ func (o *outbox) forget(places []*place, why *pb.Error) {
 	}
 	clear(o.control[len(kept):])
 	o.control = kept
+	poke(o.room)
+}
+
+// paced waits until no more answers wait than may, or ctx ends. A client that asks
+// faster than it reads is slowed down by its own stream.
+func (o *outbox) paced(ctx context.Context) {
+	for {
+		o.mu.Lock()
+		fits := o.broken != nil || o.replies <= o.maxBytes
+		o.mu.Unlock()
+		if fits {
+			return
+		}
+		select {
+		case <-o.room:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // enter makes a place in a room that waits for the log: until the session has
@@ -354,6 +375,7 @@ func (o *outbox) take() ([]byte, error) {
 		o.control[0] = control{}
 		o.control = o.control[1:]
 		o.replies -= len(frame)
+		poke(o.room)
 		return frame, nil
 	}
 	if len(o.durable) == 1 && len(o.order) == 0 && len(o.ephemeral) == 0 {

@@ -3,6 +3,7 @@ package session_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
 	"log/slog"
@@ -105,6 +106,8 @@ func (c commands) Do(ctx context.Context, cmd *pb.Command) (*pb.CommandResult, e
 		panic("a command that panics")
 	case "break":
 		return nil, errors.New("the disk is full")
+	case "away":
+		return nil, fmt.Errorf("start a run: %w", store.ErrUncertain)
 	case "wait":
 		c.st.working <- true
 		<-c.st.working

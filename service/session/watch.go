@@ -112,8 +112,15 @@ func (s *Session) lease() time.Duration {
 }
 
 // leaseLeft is how much of the lease is left. It is looked at when the lease of
-// what was heard first is over, so that hearing costs no timer.
+// what was heard first is over, so that hearing costs no timer. While a request is
+// in hand nothing can be heard.
 func (s *Session) leaseLeft() time.Duration {
+	s.mu.Lock()
+	handling := s.handling
+	s.mu.Unlock()
+	if handling {
+		return s.lease()
+	}
 	return s.lease() - time.Since(time.Unix(0, s.heardAt.Load()))
 }
 

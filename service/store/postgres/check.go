@@ -105,6 +105,38 @@ func endOthers(ctx context.Context, conn *pgx.Conn, epoch uint64) error {
 	return err
 }
 
+// contents are what a schema of a database holds.
+type contents struct {
+	schema  string
+	version int64 // the newest migration that was applied; 0 if there is none
+	ours    bool  // our tables are there
+	create  bool  // we may make tables
+}
+
+// inspect looks whose the schema is, and refuses that of another program.
+func inspect(ctx context.Context, conn *pgx.Conn, where string) (c contents, err error) {
+	var goose, others bool
+	err = conn.QueryRow(ctx, `SELECT to_regclass(quote_ident(current_schema()) || '.goose_db_version') IS NOT NULL,
+		to_regclass(quote_ident(current_schema()) || '.tcmanager') IS NOT NULL,
+		has_schema_privilege(current_schema(), 'CREATE'), current_schema(),
+		EXISTS (SELECT 1 FROM pg_class c WHERE c.relnamespace = quote_ident(current_schema())::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+			AND c.relname <> 'goose_db_version' AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e'))`).
+		Scan(&goose, &c.ours, &c.create, &c.schema, &others)
+	if err != nil {
+		return c, explain(where, err)
+	}
+	foreign := others && (!goose || !c.ours)
+	if goose && !foreign {
+		if err := conn.QueryRow(ctx, "SELECT coalesce(max(version_id) FILTER (WHERE is_applied), 0) FROM goose_db_version").Scan(&c.version); err != nil {
+			return c, explain(where, err)
+		}
+	}
+	if foreign || (c.version > 0) != c.ours {
+		return c, fmt.Errorf("schema %q of database %s has the tables of another program; choose another database, or another schema by search_path", c.schema, where)
+	}
+	return c, nil
+}
+
 // checkSchema looks whose database it is, whether its schema is one that we know,
 // and whether we may do what we will. It returns whether there is something to
 // migrate.
@@ -113,39 +145,27 @@ func checkSchema(ctx context.Context, conn *pgx.Conn, where string) (pending boo
 	if err != nil {
 		return false, err
 	}
-	var (
-		goose, ours, create, others bool
-		version                     int64
-		schema                      string
-	)
-	err = conn.QueryRow(ctx, `SELECT to_regclass(quote_ident(current_schema()) || '.goose_db_version') IS NOT NULL,
-		to_regclass(quote_ident(current_schema()) || '.tcmanager') IS NOT NULL,
-		has_schema_privilege(current_schema(), 'CREATE'), current_schema(),
-		EXISTS (SELECT 1 FROM pg_class c WHERE c.relnamespace = quote_ident(current_schema())::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
-			AND c.relname <> 'goose_db_version' AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e'))`).
-		Scan(&goose, &ours, &create, &schema, &others)
-	if err != nil {
-		return false, explain(where, err)
-	}
-	if others && (!goose || !ours) {
-		return false, fmt.Errorf("schema %q of database %s has the tables of another program; choose another database, or another schema by search_path", schema, where)
-	}
-	if goose {
-		if err := conn.QueryRow(ctx, "SELECT coalesce(max(version_id) FILTER (WHERE is_applied), 0) FROM goose_db_version").Scan(&version); err != nil {
-			return false, explain(where, err)
-		}
-	}
+	c, err := inspect(ctx, conn, where)
 	switch {
-	case version > newest:
-		return false, fmt.Errorf("database %s was written by a newer version (schema %d; this one knows %d); install that version or restore an older backup",
-			where, version, newest)
-	case version == 0 && ours || version > 0 && !ours:
-		return false, fmt.Errorf("schema %q of database %s has the tables of another program; choose another database, or another schema by search_path", schema, where)
-	case version < newest && !create:
-		return false, fmt.Errorf("user %q may not make tables in schema %q of database %s; GRANT CREATE ON SCHEMA %s TO %s, or let the database belong to it",
-			conn.Config().User, schema, where, schema, conn.Config().User)
+	case err != nil:
+		return false, err
+	case c.version > newest:
+		return false, newerError(where, c.version, newest)
+	case c.version < newest && !c.create:
+		return false, mayNotCreate(conn, where, c.schema)
 	}
-	return version < newest, checkTables(ctx, conn, where)
+	return c.version < newest, checkTables(ctx, conn, where)
+}
+
+func newerError(where string, version, newest int64) error {
+	return fmt.Errorf("database %s was written by a newer version (schema %d; this one knows %d); install that version or restore an older backup",
+		where, version, newest)
+}
+
+func mayNotCreate(conn *pgx.Conn, where, schema string) error {
+	user := conn.Config().User
+	return fmt.Errorf("user %q may not make tables in schema %q of database %s; GRANT CREATE ON SCHEMA %s TO %s, or let the database belong to it",
+		user, schema, where, schema, user)
 }
 
 // checkTables checks that we may use the tables that are there.

@@ -135,6 +135,8 @@ func TestAcknowledgedUpdatesSurviveRestartsOfTheDatabase(t *testing.T) {
 			}})
 			ctx, stop := context.WithCancel(t.Context())
 			told, all := newTold(), sync.WaitGroup{}
+			defer all.Wait() // also if the test gives up
+			defer stop()
 			var mu sync.Mutex
 			for w := range 8 {
 				all.Go(func() {

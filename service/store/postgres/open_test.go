@@ -132,15 +132,16 @@ func TestNewerSchemaIsRefusedAndLeftAlone(t *testing.T) {
 
 func TestRightsThatAreMissingAreNamed(t *testing.T) {
 	c := pgtest.Shared(t)
-	as := func(name string) string {
-		return strings.Replace(c.DSN(name), "tcm:a%20p%40ss%2Fword%3F@", "limited:hunter2@", 1)
-	}
-	c.Exec(t, "postgres", "CREATE USER limited PASSWORD 'hunter2'")
 	empty, ours := c.Database(t, ""), nameOf(database(t))
-	refuses(t, as(empty), `user "limited" may not make tables in schema "public"`, "GRANT CREATE")
-	alter(t, ours, "GRANT SELECT ON ALL TABLES IN SCHEMA public TO limited")
-	refuses(t, as(ours), `user "limited" may not use table "comments"`)
-	c.Exec(t, ours, "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO limited")
+	limited := "limited_" + ours
+	as := func(name string) string {
+		return strings.Replace(c.DSN(name), "tcm:a%20p%40ss%2Fword%3F@", limited+":hunter2@", 1)
+	}
+	c.Exec(t, "postgres", "CREATE USER "+limited+" PASSWORD 'hunter2'")
+	refuses(t, as(empty), `user "`+limited+`" may not make tables in schema "public"`, "GRANT CREATE")
+	alter(t, ours, "GRANT SELECT ON ALL TABLES IN SCHEMA public TO "+limited)
+	refuses(t, as(ours), `user "`+limited+`" may not use table "comments"`)
+	c.Exec(t, ours, "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO "+limited)
 	s := open(t, Options{DSN: as(ours)})
 	if err := s.Update(t.Context(), func(tx store.Tx) error { return put(tx, "a") }); err != nil {
 		t.Error(err)
@@ -150,8 +151,8 @@ func TestRightsThatAreMissingAreNamed(t *testing.T) {
 	}
 	refuses(t, as(ours)+"&search_path=nowhere", "no schema of the search_path")
 	c.Exec(t, "postgres", "REVOKE CONNECT ON DATABASE "+empty+" FROM PUBLIC")
-	refuses(t, as(empty), `user "limited" may not connect`)
-	c.Exec(t, ours, "ALTER USER limited SET default_transaction_read_only = on")
+	refuses(t, as(empty), `user "`+limited+`" may not connect`)
+	c.Exec(t, ours, "ALTER USER "+limited+" SET default_transaction_read_only = on")
 	refuses(t, as(ours), "read-only")
 }
 
@@ -195,7 +196,8 @@ func TestTwoSchemasOfADatabaseAreTwoStores(t *testing.T) {
 
 func TestDatabaseOfAnyEncodingAndCollationKeepsAndSortsAlike(t *testing.T) {
 	c := pgtest.Shared(t)
-	c.Exec(t, "postgres", "CREATE DATABASE latin TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'",
+	c.Exec(t, "postgres", "DROP DATABASE IF EXISTS latin", "DROP DATABASE IF EXISTS icu",
+		"CREATE DATABASE latin TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'",
 		"CREATE DATABASE icu TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER icu ICU_LOCALE 'de-DE' LC_COLLATE 'C' LC_CTYPE 'C'")
 	names := []string{"", "B", "a", "a\x00b", "z", "ä", "\xff not UTF-8"} // in the order of bytes
 	for _, name := range []string{"latin", "icu"} {

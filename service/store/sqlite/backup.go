@@ -304,6 +304,8 @@ func readHeader(path string) (b store.Backup, sum uint32, err error) {
 	switch {
 	case info.Size() == 0:
 		return b, 0, damaged(path, "it is empty")
+	case bytes.HasPrefix(h, []byte("TCManager backup of PostgreSQL")):
+		return b, 0, fmt.Errorf("%s is a backup of a database; it is restored with --store", path)
 	case !bytes.HasPrefix(h, []byte(magic)):
 		return b, 0, fmt.Errorf("%s is not a backup of TCManager's; name a file that \"tcmanager backup\" wrote", path)
 	case binary.BigEndian.Uint32(h[atApplicationID:]) != applicationID:

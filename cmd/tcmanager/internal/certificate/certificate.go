@@ -83,10 +83,16 @@ type Keeper struct {
 	seen    [2]stamp // of the files when they were last read
 }
 
-// stamp tells one version of a file from another; zero if it can't be had.
-type stamp struct {
-	changed time.Time
-	size    int64
+// stamp tells one version of a file from another; nil if it can't be had.
+type stamp struct{ os.FileInfo }
+
+// is reports whether two stamps are of one version. Another file that took the
+// place of the first may have its size and have been written in the same moment.
+func (a stamp) is(b stamp) bool {
+	if a.FileInfo == nil || b.FileInfo == nil {
+		return a.FileInfo == b.FileInfo
+	}
+	return os.SameFile(a.FileInfo, b.FileInfo) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
 }
 
 // New reads the files. What is dubious about them, an end that is near or past
@@ -130,7 +136,7 @@ func (k *Keeper) get() *tls.Certificate {
 // change is seen as well.
 func (k *Keeper) refreshLocked() {
 	seen := k.stamps()
-	if seen == k.seen {
+	if seen[0].is(k.seen[0]) && seen[1].is(k.seen[1]) {
 		return
 	}
 	k.seen = seen
@@ -147,7 +153,7 @@ func (k *Keeper) refreshLocked() {
 func (k *Keeper) stamps() (s [2]stamp) {
 	for i, file := range []string{k.certFile, k.keyFile} {
 		if info, err := os.Stat(file); err == nil {
-			s[i] = stamp{info.ModTime(), info.Size()}
+			s[i] = stamp{info}
 		}
 	}
 	return s

@@ -110,7 +110,7 @@ func (c *clock) set(seconds int64) error {
 		return err
 	}
 	var b [8]byte
-	binary.NativeEndian.PutUint64(b[:], uint64(seconds)) //nolint:gosec // the same bits
+	binary.NativeEndian.PutUint64(b[:], uint64(seconds))
 	_, err = f.WriteAt(b[:], 0)
 	return errors.Join(err, f.Close())
 }

@@ -42,7 +42,7 @@ func main() {
 	flag.Uint64Var(&o.seed, "seed", 1, "repeats the choices of the clients")
 	flag.Parse()
 	o.length = time.Duration(*seconds) * time.Second
-	if term.IsTerminal(int(os.Stderr.Fd())) { //nolint:gosec // a file descriptor is small
+	if term.IsTerminal(int(os.Stderr.Fd())) {
 		o.progress = os.Stderr
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -146,7 +146,7 @@ func (p *process) sample(ctx context.Context) (sample, error) {
 	if err != nil {
 		return sample{}, fmt.Errorf("read the metrics: %w", err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }() // it was read
 	values := map[string]float64{}
 	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
 		name, text, _ := strings.Cut(lines.Text(), " ")

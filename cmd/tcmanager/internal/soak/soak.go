@@ -42,8 +42,9 @@ type times struct {
 const (
 	doneEvery     = 6 * time.Millisecond // one of all clients does something
 	leastPace     = 300 * time.Millisecond
-	presenceGrace = 5 * time.Second // the server's
-	slack         = 5 * time.Second // for a machine that has more to do
+	presenceGrace = 5 * time.Second  // the server's
+	pollPatience  = 20 * time.Second // likewise, for those who poll
+	slack         = 5 * time.Second  // for a machine that has more to do
 )
 
 func timesOf(o options) times {
@@ -73,7 +74,7 @@ func soak(ctx context.Context, o options, out io.Writer) error {
 	if err := s.all(ctx); err != nil {
 		return errors.Join(err, p.kill(), fmt.Errorf("what the server logged and stored is in %s", dir))
 	}
-	h, err := s.town.history(ctx, o.connections, history.Bounds{Gone: t.timeout + presenceGrace + slack, Back: slack})
+	h, err := s.town.history(ctx, o.connections, history.Bounds{Gone: max(t.timeout+presenceGrace, pollPatience) + slack, Back: slack})
 	if err == nil {
 		err = s.check(h)
 	}
@@ -101,7 +102,7 @@ func (s *run) all(ctx context.Context) (err error) {
 	if err := s.town.disconnect(); err != nil {
 		return err
 	}
-	fmt.Fprintf(s.out, "%d connections for %v; heartbeats each %v\n", s.connections, s.length, s.interval)
+	s.printf("%d connections for %v; heartbeats each %v\n", s.connections, s.length, s.interval)
 	first, err := s.p.collected(ctx)
 	if err != nil {
 		return err
@@ -121,12 +122,15 @@ func (s *run) all(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(s.out, &s.town.tally)
+	s.printf("%v\n", &s.town.tally)
 	if err := s.p.stop(); err != nil {
 		return err
 	}
 	return compare(before, after)
 }
+
+// printf writes what is for people; one who has gone away doesn't stop a soak.
+func (s *run) printf(format string, args ...any) { _, _ = fmt.Fprintf(s.out, format, args...) }
 
 // compare says what is left.
 func compare(before, after sample) error {
@@ -179,7 +183,7 @@ func (s *run) crowded(ctx context.Context, phase string, d time.Duration, seed u
 		clients[i] = w.client(i, fmt.Sprint(phase, i), seed, rec, s.times)
 		group.Go(func() { clients[i].live(living) })
 	}
-	group.Go(func() { w.publish(living, rand.New(rand.NewPCG(seed, 0)), s.publish) }) //nolint:gosec // choices, not secrets
+	group.Go(func() { w.publish(living, rand.New(rand.NewPCG(seed, 0)), s.publish) })
 	watching, stopWatching := context.WithCancel(ctx)
 	others.Go(func() { w.rec.Watch(watching) })
 	err := s.watch(living, phase, d)
@@ -197,7 +201,7 @@ func (s *run) crowded(ctx context.Context, phase string, d time.Duration, seed u
 	}
 	stopWatching()
 	others.Wait()
-	fmt.Fprintf(s.out, "%-8s %d events told\n", phase, told)
+	s.printf("%-8s %d events told\n", phase, told)
 	return errors.Join(err, w.disconnect(), ctx.Err())
 }
 
@@ -213,7 +217,7 @@ func (s *run) watch(ctx context.Context, phase string, d time.Duration) error {
 		select {
 		case <-line.C:
 			if s.progress != nil {
-				fmt.Fprintf(s.progress, "\r%s: %v of %v \r", phase, time.Since(began).Round(time.Second), d)
+				_, _ = fmt.Fprintf(s.progress, "\r%s: %v of %v \r", phase, time.Since(began).Round(time.Second), d)
 			}
 		case <-row.C:
 			at, err := s.p.sample(context.WithoutCancel(ctx))
@@ -231,11 +235,11 @@ func (s *run) watch(ctx context.Context, phase string, d time.Duration) error {
 // row shows a sample.
 func (s *run) row(phase string, at sample) {
 	if s.rows%40 == 0 {
-		fmt.Fprintf(s.out, "%-8s %7s %9s %11s %6s %14s %14s %13s\n", "phase", "at", "sessions", "goroutines", "files", "heap in use MB", "heap alloc MB", "resident MB")
+		s.printf("%-8s %7s %9s %11s %6s %14s %14s %13s\n", "phase", "at", "sessions", "goroutines", "files", "heap in use MB", "heap alloc MB", "resident MB")
 	}
 	s.rows++
 	mb := func(n int64) float64 { return float64(n) / (1 << 20) }
-	fmt.Fprintf(s.out, "%-8s %7s %9d %11d %6d %14.1f %14.1f %13.1f\n",
+	s.printf("%-8s %7s %9d %11d %6d %14.1f %14.1f %13.1f\n",
 		phase, at.at.Round(time.Second), at.sessions, at.goroutines, at.files, mb(at.heapInUse), mb(at.heapAlloc), mb(at.resident))
 }
 
@@ -244,12 +248,12 @@ func (s *run) check(h *history.History) error {
 	found := history.Check(h)
 	for i, v := range found {
 		if i == 20 {
-			fmt.Fprintf(s.out, "and %d more\n", len(found)-i)
+			s.printf("and %d more\n", len(found)-i)
 			break
 		}
-		fmt.Fprintln(s.out, v)
+		s.printf("%v\n", v)
 	}
-	fmt.Fprintf(s.out, "records %d, violations %d\n", len(h.Records), len(found))
+	s.printf("records %d, violations %d\n", len(h.Records), len(found))
 	if len(found) > 0 {
 		return fmt.Errorf("%d violations of the guarantees", len(found))
 	}

@@ -79,7 +79,7 @@ func found(ctx context.Context, p *process, seed uint64, connections int) (*town
 		}
 	}
 	for i := range runs {
-		started, err := pb.NewExecutionServiceClient(w.conn).StartRun(w.as(ctx, boss), &pb.StartRunRequest{Project: w.projects[i%2].Key})
+		started, err := pb.NewExecutionServiceClient(w.conn).StartRun(w.asBoss(ctx), &pb.StartRunRequest{Project: w.projects[i%2].Key})
 		if err != nil {
 			return nil, fmt.Errorf("start a run: %w", err)
 		}
@@ -90,13 +90,13 @@ func found(ctx context.Context, p *process, seed uint64, connections int) (*town
 
 func (w *town) addProject(ctx context.Context, key string, connections int) error {
 	projects := pb.NewProjectServiceClient(w.conn)
-	made, err := projects.CreateProject(w.as(ctx, boss), &pb.CreateProjectRequest{Key: key})
+	made, err := projects.CreateProject(w.asBoss(ctx), &pb.CreateProjectRequest{Key: key})
 	if err != nil {
 		return fmt.Errorf("make a project: %w", err)
 	}
 	w.projects = append(w.projects, made.Project)
 	for range cases {
-		tc, err := pb.NewTestCaseServiceClient(w.conn).CreateTestCase(w.as(ctx, boss), &pb.CreateTestCaseRequest{Project: key, Title: "case"})
+		tc, err := pb.NewTestCaseServiceClient(w.conn).CreateTestCase(w.asBoss(ctx), &pb.CreateTestCaseRequest{Project: key, Title: "case"})
 		if err != nil {
 			return fmt.Errorf("make a test case: %w", err)
 		}
@@ -109,7 +109,7 @@ func (w *town) addProject(ctx context.Context, key string, connections int) erro
 			continue
 		}
 		admitted[user] = true
-		if _, err := projects.SetMember(w.as(ctx, boss), &pb.SetMemberRequest{Project: made.Project.Id, UserId: user, Role: pb.Role_ROLE_TESTER}); err != nil {
+		if _, err := projects.SetMember(w.asBoss(ctx), &pb.SetMemberRequest{Project: made.Project.Id, UserId: user, Role: pb.Role_ROLE_TESTER}); err != nil {
 			return fmt.Errorf("make %s a member: %w", user, err)
 		}
 	}
@@ -153,10 +153,10 @@ func (w *town) token(user string) (string, time.Time, error) {
 	return w.sign.Sign(&pb.User{Id: user, Name: user}, tokenFor)
 }
 
-// as returns a context for a call of a user's. A token that can't be signed is
+// asBoss returns a context for a call of the boss's. A token that can't be signed is
 // refused by the server.
-func (w *town) as(ctx context.Context, user string) context.Context {
-	token, _, _ := w.token(user)
+func (w *town) asBoss(ctx context.Context) context.Context {
+	token, _, _ := w.token(boss)
 	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
 }
 
@@ -186,7 +186,7 @@ func (w *town) client(i int, name string, seed uint64, rec *history.Recorder, t 
 			Server:   carrier.Server{GRPC: w.p.grpcAddr, HTTP: w.p.httpAddr, ReadBuffer: readBuffer},
 			Recorder: rec, Token: w.token, Rooms: targets,
 		}, name, user, seed),
-		by: carriers{w.shared}, rng: rand.New(rand.NewPCG(seed, uint64(i))), rooms: targets, //nolint:gosec // choices, not secrets
+		by: carriers{w.shared}, rng: rand.New(rand.NewPCG(seed, uint64(i))), rooms: targets,
 		pace: t.pace, pings: t.interval / 2, tally: &w.tally,
 	}
 }
@@ -204,10 +204,10 @@ func (w *town) publish(ctx context.Context, rng *rand.Rand, every time.Duration)
 		}
 		var err error
 		if i%20 == 0 {
-			_, err = pb.NewCollaborationServiceClient(w.conn).AddComment(w.as(ctx, boss),
+			_, err = pb.NewCollaborationServiceClient(w.conn).AddComment(w.asBoss(ctx),
 				&pb.AddCommentRequest{TestCaseId: w.cases[rng.IntN(len(w.cases))].Id, Text: strings.Repeat("words ", 1+rng.IntN(50))})
 		} else {
-			_, err = pb.NewExecutionServiceClient(w.conn).ReportResult(w.as(ctx, boss), &pb.ReportResultRequest{
+			_, err = pb.NewExecutionServiceClient(w.conn).ReportResult(w.asBoss(ctx), &pb.ReportResultRequest{
 				RunId:  w.runs[rng.IntN(len(w.runs))].Id,
 				Update: &pb.TestExecutionUpdate{Test: &pb.TestRef{Suite: "suite", Name: fmt.Sprint("Test", rng.IntN(50))}, Status: pb.Status_STATUS_PASSED},
 			})

@@ -1890,8 +1890,12 @@ type PublishHello struct {
 	Info *RunInfo `protobuf:"bytes,4,opt,name=info,proto3" json:"info,omitempty"`
 	// How many shards will publish into this run, at most 1,000; 0 means one.
 	ExpectedShards uint32 `protobuf:"varint,5,opt,name=expected_shards,json=expectedShards,proto3" json:"expected_shards,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// PublishWelcome.incarnation of this runner's last stream, when it comes back; 0
+	// when it comes for the first time. A runner that comes back after another one
+	// took the shard over gets ABORTED: what is committed by then isn't its own.
+	Incarnation   uint64 `protobuf:"varint,6,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PublishHello) Reset() {
@@ -1955,6 +1959,13 @@ func (x *PublishHello) GetInfo() *RunInfo {
 func (x *PublishHello) GetExpectedShards() uint32 {
 	if x != nil {
 		return x.ExpectedShards
+	}
+	return 0
+}
+
+func (x *PublishHello) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
 	}
 	return 0
 }
@@ -2334,7 +2345,8 @@ type PublishWelcome struct {
 	Run *Run `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`
 	// All items up to this sequence are committed; send from the next one.
 	CommittedSequence uint64 `protobuf:"varint,2,opt,name=committed_sequence,json=committedSequence,proto3" json:"committed_sequence,omitempty"`
-	// This stream's number among the shard's streams; the highest one writes.
+	// This stream's number among the shard's streams; the highest one writes. Give it
+	// in the hello of the next one.
 	Incarnation uint64 `protobuf:"varint,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	// Send something at least this often.
 	HeartbeatInterval *durationpb.Duration `protobuf:"bytes,4,opt,name=heartbeat_interval,json=heartbeatInterval,proto3" json:"heartbeat_interval,omitempty"`
@@ -3754,14 +3766,15 @@ const file_tcmanager_v1_execution_proto_rawDesc = "" +
 	"\x05batch\x18\x02 \x01(\v2\x1a.tcmanager.v1.PublishBatchH\x00R\x05batch\x125\n" +
 	"\x06finish\x18\x03 \x01(\v2\x1b.tcmanager.v1.PublishFinishH\x00R\x06finish\x12>\n" +
 	"\theartbeat\x18\x04 \x01(\v2\x1e.tcmanager.v1.PublishHeartbeatH\x00R\theartbeatB\x0e\n" +
-	"\x05frame\x12\x05\xbaH\x02\b\x01\"\xd5\x01\n" +
+	"\x05frame\x12\x05\xbaH\x02\b\x01\"\xf7\x01\n" +
 	"\fPublishHello\x12#\n" +
 	"\aproject\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\aproject\x12#\n" +
 	"\arun_key\x18\x02 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x06runKey\x12\x1d\n" +
 	"\x05shard\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18@R\x05shard\x12)\n" +
 	"\x04info\x18\x04 \x01(\v2\x15.tcmanager.v1.RunInfoR\x04info\x121\n" +
-	"\x0fexpected_shards\x18\x05 \x01(\rB\b\xbaH\x05*\x03\x18\xe8\aR\x0eexpectedShards\"\x81\x01\n" +
+	"\x0fexpected_shards\x18\x05 \x01(\rB\b\xbaH\x05*\x03\x18\xe8\aR\x0eexpectedShards\x12 \n" +
+	"\vincarnation\x18\x06 \x01(\x04R\vincarnation\"\x81\x01\n" +
 	"\fPublishBatch\x12.\n" +
 	"\x0efirst_sequence\x18\x01 \x01(\x04B\a\xbaH\x042\x02(\x01R\rfirstSequence\x12A\n" +
 	"\x05items\x18\x02 \x03(\v2\x19.tcmanager.v1.PublishItemB\x10\xbaH\r\x92\x01\n" +

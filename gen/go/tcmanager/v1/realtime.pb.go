@@ -1110,7 +1110,7 @@ func (x *Welcome) GetRequestWindow() *durationpb.Duration {
 }
 
 // Joined is the state of a room. Durable events after Joined.position follow,
-// without a gap, and none comes before it; news of who is there may come earlier.
+// without a gap; no event of the room comes before it.
 type Joined struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The canonical name of the room.

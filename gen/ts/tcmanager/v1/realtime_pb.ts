@@ -524,7 +524,7 @@ export const WelcomeSchema: GenMessage<Welcome> = /*@__PURE__*/
 
 /**
  * Joined is the state of a room. Durable events after Joined.position follow,
- * without a gap, and none comes before it; news of who is there may come earlier.
+ * without a gap; no event of the room comes before it.
  *
  * @generated from message tcmanager.v1.Joined
  */
