@@ -50,17 +50,7 @@ func newServices(ctx context.Context, c config.Config, d Deps) (*Services, error
 		notifications: notification.New(db, time.Now),
 	}
 	projects := project.New(db, time.Now)
-	sessions := session.NewServer(session.Config{
-		Version: d.Version, HeartbeatInterval: c.HeartbeatInterval, HeartbeatTimeout: c.HeartbeatTimeout,
-		Logger: d.Log, HelloTimeout: c.AuthTimeout, MaxRequestBytes: c.MaxMessageBytes,
-		MaxSessions: c.MaxSessions, MaxUserSessions: c.MaxUserSessions, MaxRooms: c.MaxRooms,
-		QueueBytes: c.QueueBytes, ReplayEvents: c.ReplayEvents,
-		Transports: c.Transports, RealtimeOff: !c.Realtime,
-		Limits: session.Limits{
-			Commands: limit.Rate{PerSecond: c.CommandRate, Burst: c.CommandBurst},
-			Signals:  limit.Rate{PerSecond: c.SignalRate, Burst: c.SignalBurst},
-		},
-	}, session.Deps{
+	sessions := session.NewServer(sessionConfig(c, d), session.Deps{
 		Store: db, Router: rooms, Presence: here, Commands: nouns,
 		Rooms: map[event.Kind]session.RoomSource{
 			event.KindProject:  project.NewRoom(runURL),
@@ -100,6 +90,21 @@ func newServices(ctx context.Context, c config.Config, d Deps) (*Services, error
 		},
 		Drain: func(ctx context.Context) { drain(ctx, sessions, nouns.runs) },
 	}, nil
+}
+
+// sessionConfig is what the options say of sessions.
+func sessionConfig(c config.Config, d Deps) session.Config {
+	return session.Config{
+		Version: d.Version, HeartbeatInterval: c.HeartbeatInterval, HeartbeatTimeout: c.HeartbeatTimeout,
+		Logger: d.Log, HelloTimeout: c.AuthTimeout, MaxRequestBytes: c.MaxMessageBytes,
+		MaxSessions: c.MaxSessions, MaxUserSessions: c.MaxUserSessions, MaxRooms: c.MaxRooms,
+		QueueBytes: c.QueueBytes, ReplayEvents: c.ReplayEvents,
+		Transports: c.Transports, RealtimeOff: !c.Realtime,
+		Limits: session.Limits{
+			Commands: limit.Rate{PerSecond: c.CommandRate, Burst: c.CommandBurst},
+			Signals:  limit.Rate{PerSecond: c.SignalRate, Burst: c.SignalBurst},
+		},
+	}
 }
 
 // kindMemberChanged is the field of Event.payload that tells of memberships.
