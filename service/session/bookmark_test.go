@@ -193,3 +193,29 @@ func TestTheLastSessionOfADrainIsNotTheFirstToComeBack(t *testing.T) {
 		}
 	})
 }
+
+func TestAPositionIsGoodAfterDaysAlsoBeforeTheFirstEvent(t *testing.T) {
+	onStage(t, session.Config{}, func(t *testing.T, st *stage) {
+		for _, events := range []int{0, 3} {
+			c := st.connect(scene.Tester)
+			c.hello("")
+			at := c.join(&pb.JoinRoom{Room: room}).Position
+			st.say(events)
+			if events > 0 {
+				last := c.durable(events)[events-1]
+				at = &pb.Position{Epoch: last.Epoch, Offset: last.Offset}
+			}
+			c.cancel()
+			<-c.done
+			time.Sleep(10 * 24 * time.Hour)
+			st.say(2) // what is missed
+			back := st.connect(scene.Tester)
+			back.hello("")
+			if j := back.join(&pb.JoinRoom{Room: room, Position: at}); !j.Recovered {
+				t.Errorf("after days and %d events: %v", events, j)
+			}
+			consecutive(t, at.Offset, back.durable(2))
+			back.cancel()
+		}
+	})
+}
