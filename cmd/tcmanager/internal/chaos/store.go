@@ -100,8 +100,10 @@ func writeUntilFull(path string) error {
 	return f.Close()
 }
 
-// readyWait is how soon a server must be ready again when what it lacked is there.
-const readyWait = 5 * time.Second
+// readyWait is how soon a server must be ready again when what it lacked is there. A
+// database connection that went dead without a word is given up when the round trip on
+// it has taken too long, which postgres allows 30 s, on a machine that has more to do.
+const readyWait = 40 * time.Second
 
 // ready waits until the server says that it can work.
 func (p *process) ready(ctx context.Context) error {
