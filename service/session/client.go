@@ -20,6 +20,7 @@ import (
 	"github.com/tcmanager/tcmanager/service/once"
 	"github.com/tcmanager/tcmanager/service/router"
 	"github.com/tcmanager/tcmanager/service/store"
+	"github.com/tcmanager/tcmanager/service/wire"
 )
 
 // Session is one connected client.
@@ -313,7 +314,7 @@ func (s *Session) sendNext(ctx context.Context, stall *time.Timer) (more bool, e
 func (s *Session) sendFrame(frame []byte, stall *time.Timer) error {
 	stall.Reset(s.srv.cfg.HeartbeatTimeout)
 	defer stall.Stop()
-	return s.stream.Send(frame)
+	return s.stream.Send(wire.Join(frame))
 }
 
 // hasAsked reports whether every frame of a Watch was handled, and its answer

@@ -180,11 +180,11 @@ type watching struct {
 func (w watching) Context() context.Context { return w.c.ctx }
 
 func (w watching) SendMsg(m any) error {
-	frozen, ok := m.(wire.Frozen)
+	frame, ok := m.(wire.Frame)
 	if !ok {
 		return errors.New("a message that isn't encoded")
 	}
-	return w.c.Send(frozen.Bytes())
+	return w.c.Send(frame)
 }
 
 // open runs a call of a user, whose token lives for an hour.
@@ -209,9 +209,9 @@ func (st *stage) open(user string, serve func(*client) error) *client {
 // Context, Send and Recv make a client the stream of its session.
 func (c *client) Context() context.Context { return c.ctx }
 
-func (c *client) Send(encoded []byte) error {
+func (c *client) Send(f wire.Frame) error {
 	select {
-	case c.out <- encoded:
+	case c.out <- f.Bytes():
 		return nil
 	case <-c.ctx.Done():
 		return c.ctx.Err()

@@ -11,10 +11,10 @@ import (
 
 // Stream is what a session needs of a carrier. Send takes an encoded
 // SubscribeResponse, ready to go: a carrier adds its framing and nothing else.
-// One goroutine sends and one receives.
+// One goroutine sends at a time, and one receives.
 type Stream interface {
 	Context() context.Context
-	Send(encoded []byte) error
+	Send(wire.Frame) error
 	Recv() (*pb.SubscribeRequest, error)
 }
 
@@ -23,4 +23,30 @@ type grpcStream struct {
 	grpc.BidiStreamingServer[pb.SubscribeRequest, pb.SubscribeResponse]
 }
 
-func (s grpcStream) Send(encoded []byte) error { return s.SendMsg(wire.Freeze(encoded)) }
+func (s grpcStream) Send(f wire.Frame) error { return s.SendMsg(f) }
+
+// Direct is what a carrier has beside its Stream if sending on it never waits and
+// waiting for a request takes next to nothing. A session over it has one goroutine,
+// that of its handler, which rests in Wait; what there is to send is sent by whoever
+// comes by.
+type Direct interface {
+	// Wait returns once there is a request to receive, or with the reason why there
+	// never will be. Only the goroutine that receives may call it.
+	Wait() error
+	// Pending reports whether Recv would return at once. Likewise.
+	Pending() bool
+	// Flushed reports whether the network has taken all that was sent. If it has
+	// not, ready is called once it has, from any goroutine: until then the carrier
+	// keeps what is sent, and no more should be. If the carrier ends before that,
+	// ready is called too.
+	Flushed(ready func()) bool
+	// Interrupt makes Wait and Recv return, now and from then on.
+	Interrupt()
+}
+
+type directKey struct{}
+
+// WithDirect says that a stream's carrier is direct.
+func WithDirect(ctx context.Context, d Direct) context.Context {
+	return context.WithValue(ctx, directKey{}, d)
+}

@@ -55,7 +55,7 @@ func (w *watchStream) Recv() (*pb.SubscribeRequest, error) {
 	return nil, w.Context().Err()
 }
 
-func (w *watchStream) Send(encoded []byte) error { return w.SendMsg(wire.Freeze(encoded)) }
+func (w *watchStream) Send(f wire.Frame) error { return w.SendMsg(f) }
 
 // idle reports whether the client says that its user is not at the machine.
 func (w *watchStream) idle() bool {

@@ -31,18 +31,18 @@ func (s *service) Subscribe(stream grpc.BidiStreamingServer[pb.SubscribeRequest,
 	return nil
 }
 
-func TestAFrozenMessageArrivesAsTheMessageItWas(t *testing.T) {
+func TestAFrameArrivesAsTheMessageItWas(t *testing.T) {
 	want := &pb.SubscribeResponse{ReplyTo: 7, Frame: &pb.SubscribeResponse_Left{Left: &pb.Left{Room: "project:x"}}}
-	frozen, err := Encode(want)
+	frame, err := Encode(want)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if frozen.Size() != proto.Size(want) || !bytes.Equal(frozen.Bytes(), Freeze(frozen.Bytes()).Bytes()) {
-		t.Error(frozen.Size())
+	if frame.Size() != proto.Size(want) || !bytes.Equal(frame.Bytes(), Join(frame.Bytes()).Bytes()) {
+		t.Error(frame.Size())
 	}
 	empty := &pb.SubscribeResponse{}
 	s := grpc.NewServer(grpc.ForceServerCodecV2(NewCodec()))
-	pb.RegisterRealtimeServiceServer(s, &service{send: []any{frozen, &frozen, want, Frozen{}, empty}})
+	pb.RegisterRealtimeServiceServer(s, &service{send: []any{frame, &frame, want, Frame{}, empty}})
 	l := bufconn.Listen(1 << 16)
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(l) }()
@@ -76,14 +76,14 @@ func TestTheCodecHasTheNameClientsExpect(t *testing.T) {
 	}
 }
 
-func BenchmarkMarshalFrozen(b *testing.B) {
-	frozen, err := Encode(&pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Left{Left: &pb.Left{Room: "project:x"}}})
+func BenchmarkMarshalFrame(b *testing.B) {
+	frame, err := Encode(&pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Left{Left: &pb.Left{Room: "project:x"}}})
 	if err != nil {
 		b.Fatal(err)
 	}
 	codec := NewCodec()
 	for b.Loop() {
-		if _, err := codec.Marshal(frozen); err != nil {
+		if _, err := codec.Marshal(frame); err != nil {
 			b.Fatal(err)
 		}
 	}
