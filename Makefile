@@ -32,7 +32,7 @@ build: $(PAGE) ## Build bin/tcmanager (with the page in it) and bin/tcm.
 run: build ## Build all and start a development server on this machine.
 	@exec bin/tcmanager serve --dev --data-dir data
 
-$(MODULES): package.json package-lock.json gen/ts/package.json clients/ts/package.json clients/web/package.json
+$(MODULES): package.json package-lock.json gen/ts/package.json clients/ts/package.json clients/web/package.json cmd/tcmbench/peers/socketio/package.json
 	npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
@@ -45,7 +45,7 @@ test: $(MODULES) build ## Run every test: Go with the race detector, TypeScript,
 	@tools/test.sh
 
 .PHONY: test-go
-test-go: ## Run the Go tests with the race detector.
+test-go: $(MODULES) ## Run the Go tests with the race detector.
 	tools/test.sh go
 
 .PHONY: test-ts
