@@ -56,7 +56,7 @@ func (s *SocketIO) Update(dst []byte, seq uint64) []byte {
 	return s.ws.append(dst, textFrame, s.scratch)
 }
 
-// appendJSON appends a JSON string. Names of rooms are ours: letters, digits, signs.
+// appendJSON appends a JSON string of a name of a room. Those are ours, and of ASCII: Go and JSON quote what is printable in the same way.
 func appendJSON(dst []byte, text string) []byte { return strconv.AppendQuoteToASCII(dst, text) }
 
 // Feed implements Protocol.
