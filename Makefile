@@ -62,6 +62,7 @@ lint: $(MODULES) $(PAGE) ## Check schemas, Go, TypeScript, and that generated co
 	$(BUF) format --diff --exit-code
 	$(GO) mod verify
 	$(GO) tool -modfile=tools/lint/go.mod golangci-lint run ./...
+	cd cmd/tcmbench/peers/centrifuge && $(GO) mod verify && $(GO) tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint run ./...
 	node_modules/.bin/biome check --error-on-warnings .
 	npm run typecheck --workspaces --if-present --silent
 	tools/fresh.sh

@@ -52,9 +52,10 @@ type place struct {
 	project, run, room, epoch int64
 }
 
-// begin makes a project and a run in a store that is empty.
+// begin makes a project and a run in a store that is empty, and closes it.
 func begin(ctx context.Context, s interface {
 	Update(ctx context.Context, fn func(store.Tx) error) error
+	Close() error
 }) error {
 	err := s.Update(ctx, func(tx store.Tx) error {
 		if err := tx.PutProject(&pb.Project{Id: projectID, Key: "BARE"}); err != nil {
@@ -63,9 +64,9 @@ func begin(ctx context.Context, s interface {
 		return tx.AddRun(&pb.Run{Id: runID, Key: "1", ProjectId: projectID, State: pb.RunState_RUN_STATE_RUNNING})
 	})
 	if err != nil {
-		return fmt.Errorf("begin a run, for which the database has to be empty: %w", err)
+		err = fmt.Errorf("begin a run, for which the database has to be empty: %w", err)
 	}
-	return nil
+	return errors.Join(err, s.Close())
 }
 
 // result is one attempt of one test.
@@ -159,7 +160,7 @@ func (c *commit) add(p place, seq int) error {
 	return nil
 }
 
-// measure has write write rows results, perCommit at a time.
+// measure calls write until it has written so many rows, perCommit at a time.
 func measure(ctx context.Context, p place, rows, perCommit int, write func(*commit) error) (Result, error) {
 	if rows <= 0 || perCommit <= 0 {
 		return Result{}, errors.New("the numbers of rows and of those in a commit must be positive")

@@ -17,7 +17,7 @@ func Postgres(ctx context.Context, dsn string, rows, perCommit int) (_ Result, e
 	if err != nil {
 		return Result{}, err
 	}
-	if err := errors.Join(begin(ctx, s), s.Close()); err != nil {
+	if err := begin(ctx, s); err != nil {
 		return Result{}, err
 	}
 	conn, err := pgx.Connect(ctx, dsn)

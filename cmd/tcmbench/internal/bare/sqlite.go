@@ -25,7 +25,7 @@ func SQLite(ctx context.Context, dir string, rows, perCommit int) (_ Result, err
 	if err != nil {
 		return Result{}, err
 	}
-	if err := errors.Join(begin(ctx, s), s.Close()); err != nil {
+	if err := begin(ctx, s); err != nil {
 		return Result{}, err
 	}
 	// As service/store/sqlite has them.

@@ -128,7 +128,7 @@ func conversations() map[string]func() (p Protocol, said string, replies, heard 
 				frame(binaries, joined(message(replyID, subscribeCommand, 6, ""), publicationOf("a", "one"), "", publicationOf("a", long))) +
 				frame(binaries, joined(message(replyID, publishCommand, 8, ""), message(replyID, firstUpdateCommand+77, 13, ""))) +
 				frame(binaries, joined(publicationOf("a", huge)))
-			return p, said, []string{string(joined(message(commandID, connectCommand, commandConnect, ""))), "\x00"},
+			return p, said, []string{joined(message(commandID, connectCommand, commandConnect, "")), "\x00"},
 				[]string{"ready", "joined", `event "one"`, fmt.Sprintf("event %q", long), "acked 77", fmt.Sprintf("event %q", huge)}
 		},
 		"raw": func() (Protocol, string, []string, []string) {

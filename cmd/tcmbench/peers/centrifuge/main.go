@@ -34,14 +34,14 @@ func main() {
 	addr := flag.String("addr", "127.0.0.1:0", "where to listen")
 	writeDelay := flag.Duration("write-delay", 0, "how long messages to a client are collected before they are written; 0 writes at once")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, *addr, *writeDelay); err != nil {
+	if err := run(*addr, *writeDelay); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(ctx context.Context, addr string, writeDelay time.Duration) error {
+func run(addr string, writeDelay time.Duration) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	node, err := newNode(writeDelay)
 	if err != nil {
 		return err

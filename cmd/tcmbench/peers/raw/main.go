@@ -21,14 +21,14 @@ func main() {
 	addr := flag.String("addr", "127.0.0.1:0", "where to listen")
 	batched := flag.Bool("batched", false, "write the events that a read brought together")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, *addr, *batched); err != nil {
+	if err := run(*addr, *batched); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(ctx context.Context, addr string, batched bool) error {
+func run(addr string, batched bool) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return err
@@ -41,7 +41,7 @@ func run(ctx context.Context, addr string, batched bool) error {
 	s := &server{batched: batched, rooms: map[string]*room{}}
 	for {
 		conn, err := listener.Accept()
-		if ctx.Err() != nil {
+		if errors.Is(err, net.ErrClosed) {
 			return nil
 		}
 		if err != nil {
