@@ -36,6 +36,7 @@ var servers = []struct {
 	{"socketio", "", []string{"node", peers + "/socketio/server.mjs"}, func() peer.Protocol { return peer.NewSocketIO() }},
 	{"centrifuge", "centrifuge", nil, func() peer.Protocol { return peer.NewCentrifuge() }},
 	{"centrifuge with a delay", "centrifuge", []string{"--write-delay=20ms"}, func() peer.Protocol { return peer.NewCentrifuge() }},
+	{"centrifuge for idle connections", "centrifuge", []string{"--idle"}, func() peer.Protocol { return peer.NewCentrifuge() }},
 	{"raw", "raw", nil, func() peer.Protocol { return peer.NewRaw() }},
 	{"raw, batched", "raw", []string{"--batched"}, func() peer.Protocol { return peer.NewRaw() }},
 }

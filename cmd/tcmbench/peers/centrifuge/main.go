@@ -7,6 +7,9 @@
 //   - a publication carries its payload and not its publisher's name;
 //   - a client's queue and the time that a write may take are large enough for a burst: the defaults, 1 MB and a second, cut off
 //     the readers that a benchmark makes wait.
+//
+// Two more options pay for some loads and cost for others, so they are flags: --write-delay for rooms with many events a second, and
+// --idle for many connections that say little.
 package main
 
 import (
@@ -26,20 +29,22 @@ import (
 )
 
 const (
-	queueSize    = 64 << 20 // bytes that wait for one client
-	writeTimeout = 30 * time.Second
+	queueSize      = 64 << 20 // bytes that wait for one client
+	writeTimeout   = 30 * time.Second
+	idleReadBuffer = 512 // bytes; without --idle it is the HTTP server's, 4 KB
 )
 
 func main() {
 	addr := flag.String("addr", "127.0.0.1:0", "where to listen")
 	writeDelay := flag.Duration("write-delay", 0, "how long messages to a client are collected before they are written; 0 writes at once")
+	idle := flag.Bool("idle", false, "take less memory for a connection, and more time for what it says")
 	flag.Parse()
-	if err := run(*addr, *writeDelay); err != nil {
+	if err := run(*addr, *writeDelay, *idle); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(addr string, writeDelay time.Duration) error {
+func run(addr string, writeDelay time.Duration, idle bool) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	node, err := newNode(writeDelay)
@@ -50,10 +55,11 @@ func run(addr string, writeDelay time.Duration) error {
 	if err != nil {
 		return err
 	}
-	http.Handle("/connection/websocket", authenticate(centrifuge.NewWebsocketHandler(node, centrifuge.WebsocketConfig{
-		UseWriteBufferPool: true,
-		WriteTimeout:       writeTimeout,
-	})))
+	config := centrifuge.WebsocketConfig{UseWriteBufferPool: true, WriteTimeout: writeTimeout}
+	if idle {
+		config.ReadBufferSize, config.ProcessCommandsOffReadLoop = idleReadBuffer, true
+	}
+	http.Handle("/connection/websocket", authenticate(centrifuge.NewWebsocketHandler(node, config)))
 	server := &http.Server{ReadHeaderTimeout: writeTimeout}
 	go func() {
 		<-ctx.Done()
