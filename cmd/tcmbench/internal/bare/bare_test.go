@@ -2,12 +2,15 @@ package bare
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"go.uber.org/goleak"
 	"google.golang.org/protobuf/proto"
 
@@ -39,42 +42,72 @@ type product interface {
 	Close() error
 }
 
+// countRows are how many rows each table has.
+const countRows = "SELECT (SELECT count(*) FROM results), (SELECT count(*) FROM tests), (SELECT count(*) FROM test_names), (SELECT count(*) FROM suite_names)"
+
+// written is a database after a measurement.
+type written struct {
+	Result
+	product
+	counts [4]int // see countRows
+}
+
+func inSQLite(t *testing.T, perCommit int) (w written, err error) {
+	dir := t.TempDir()
+	if w.Result, err = SQLite(t.Context(), dir, rows, perCommit); err != nil {
+		return w, err
+	}
+	path := filepath.Join(dir, "bare.db")
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		return w, err
+	}
+	err = db.QueryRowContext(t.Context(), countRows).Scan(&w.counts[0], &w.counts[1], &w.counts[2], &w.counts[3])
+	if err := errors.Join(err, db.Close()); err != nil {
+		return w, err
+	}
+	w.product, err = sqlite.Open(t.Context(), sqlite.Options{Path: path})
+	return w, err
+}
+
+func inPostgres(t *testing.T, perCommit int) (w written, err error) {
+	c := pgtest.Shared(t)
+	dsn := c.DSN(c.Database(t, ""))
+	if w.Result, err = Postgres(t.Context(), dsn, rows, perCommit); err != nil {
+		return w, err
+	}
+	conn, err := pgx.Connect(t.Context(), dsn)
+	if err != nil {
+		return w, err
+	}
+	err = conn.QueryRow(t.Context(), countRows).Scan(&w.counts[0], &w.counts[1], &w.counts[2], &w.counts[3])
+	if err := errors.Join(err, conn.Close(t.Context())); err != nil {
+		return w, err
+	}
+	w.product, err = postgres.Open(t.Context(), postgres.Options{DSN: dsn})
+	return w, err
+}
+
 func TestTheRowsAreThere(t *testing.T) {
-	sqliteStore := func(t *testing.T, perCommit int) (Result, product, error) {
-		dir := t.TempDir()
-		r, err := SQLite(t.Context(), dir, rows, perCommit)
-		if err != nil {
-			return r, nil, err
-		}
-		s, err := sqlite.Open(t.Context(), sqlite.Options{Path: filepath.Join(dir, "bare.db")})
-		return r, s, err
-	}
-	postgresStore := func(t *testing.T, perCommit int) (Result, product, error) {
-		c := pgtest.Shared(t)
-		dsn := c.DSN(c.Database(t, ""))
-		r, err := Postgres(t.Context(), dsn, rows, perCommit)
-		if err != nil {
-			return r, nil, err
-		}
-		s, err := postgres.Open(t.Context(), postgres.Options{DSN: dsn})
-		return r, s, err
-	}
-	for name, written := range map[string]func(*testing.T, int) (Result, product, error){"sqlite": sqliteStore, "postgres": postgresStore} {
+	for name, write := range map[string]func(*testing.T, int) (written, error){"sqlite": inSQLite, "postgres": inPostgres} {
 		for _, perCommit := range []int{100, 150, 1000, 5000} {
 			t.Run(fmt.Sprintf("%s, %d a commit", name, perCommit), func(t *testing.T) {
-				r, s, err := written(t, perCommit)
+				w, err := write(t, perCommit)
 				if err != nil {
 					t.Fatal(err)
 				}
 				defer func() {
-					if err := s.Close(); err != nil {
+					if err := w.Close(); err != nil {
 						t.Error(err)
 					}
 				}()
-				if r.Rows != rows || r.Elapsed <= 0 || r.CPU <= 0 || r.CommitP50 <= 0 || r.CommitP50 > r.CommitP99 || r.CommitP99 > r.Elapsed {
+				if r := w.Result; r.Rows != rows || r.Elapsed <= 0 || r.CPU <= 0 || r.CommitP50 <= 0 || r.CommitP50 > r.CommitP99 || r.CommitP99 > r.Elapsed {
 					t.Errorf("the result is %+v", r)
 				}
-				if err := s.View(t.Context(), func(r store.Reader) error { return check(t, r) }); err != nil {
+				if want := [4]int{rows, rows, rows, (rows + suiteTests - 1) / suiteTests}; w.counts != want {
+					t.Errorf("the tables have %v rows, not %v", w.counts, want)
+				}
+				if err := w.View(t.Context(), func(r store.Reader) error { return check(t, r) }); err != nil {
 					t.Error(err)
 				}
 			})

@@ -118,9 +118,10 @@ func conversations() map[string]func() (p Protocol, said string, replies, heard 
 			said := accepted(&p.ws) + frame(text, `0{"sid":"x","pingInterval":25000}`) + frame(text, `40{"sid":"y"}`) + frame(text, "430[]") +
 				frame(text, event64("one")) + frame(text, "2") + frame(text, event64(long)) + frame(text, "431000001[]") +
 				frame(textFrame, event64("in parts")[:5]) + frame(0x80|pingFrame, "are you there") + frame(0, event64("in parts")[5:9]) + frame(0x80, event64("in parts")[9:]) +
+				frame(textFrame, event64("again")[:7]) + frame(0x80, event64("again")[7:]) +
 				frame(text, event64(huge))
 			return p, said, []string{"40", "3", "are you there"},
-				[]string{"ready", "joined", `event "one"`, fmt.Sprintf("event %q", long), "acked 1000000", `event "in parts"`, fmt.Sprintf("event %q", huge)}
+				[]string{"ready", "joined", `event "one"`, fmt.Sprintf("event %q", long), "acked 1000000", `event "in parts"`, `event "again"`, fmt.Sprintf("event %q", huge)}
 		},
 		"centrifuge": func() (Protocol, string, []string, []string) {
 			p := openCentrifuge()
