@@ -79,7 +79,7 @@ verify-inputs: build ## Stream real test runs through and compare the counts wit
 CHAOS := .cache/chaos
 
 .PHONY: chaos
-chaos: build ## Break a server for CHAOS_S (60) seconds with CHAOS_SEED on CHAOS_STORE, and look what is lost.
+chaos: build ## Break a server for CHAOS_S (120) seconds with CHAOS_SEED on CHAOS_STORE, and look what is lost.
 	@$(GO) build -o $(CHAOS) ./cmd/tcmanager/internal/chaos/runchaos
 	@exec $(CHAOS)
 

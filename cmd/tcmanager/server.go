@@ -259,7 +259,7 @@ func (s *server) newGRPC(r prometheus.Registerer) error {
 
 func (s *server) newHTTP(r *prometheus.Registry, verifier *identity.Verifier) (err error) {
 	s.edge, err = edge.New(edge.Config{
-		GRPC: s.grpc, Log: s.log, Pages: web.FS(), Registry: r, Ready: s.services.Store.Ready, Verify: verifier.Verify,
+		GRPC: s.grpc, Log: s.log, Pages: web.FS(), Registry: r, Ready: (&readiness{store: s.services.Store, log: s.log}).check, Verify: verifier.Verify,
 		PublicURL: s.publicURL, AllowedOrigins: s.cfg.AllowedOrigins, HTTPAddr: s.httpL.Addr().String(),
 		TLS: s.cert != nil, NoWebsockets: s.cfg.Realtime && !s.cfg.Allows(session.Websocket),
 		MaxMessageBytes: s.cfg.MaxMessageBytes, AuthTimeout: s.cfg.AuthTimeout,

@@ -14,7 +14,9 @@ const restartDelay = 2 * time.Second
 var (
 	errStopping    = fault.New(fault.Unavailable, "STOPPING", "the server is stopping; try again in a moment").After(restartDelay)
 	errUnavailable = fault.New(fault.Unavailable, "STORE_UNAVAILABLE", "the server can't reach its database at the moment; nothing was done: try again").After(restartDelay)
-	errUncertain   = fault.New(fault.Unavailable, "OUTCOME_UNKNOWN",
+	errFull        = fault.New(fault.Unavailable, "STORE_FULL",
+		"the disk of the server's data is full, and nothing was done: free some space there, and it goes on by itself").After(restartDelay)
+	errUncertain = fault.New(fault.Unavailable, "OUTCOME_UNKNOWN",
 		"the server lost its database in the middle; it may have been done: repeat it with the same request id, or look").After(restartDelay)
 )
 
@@ -26,6 +28,8 @@ func Fault(err error) *fault.Error {
 		return errStopping
 	case errors.Is(err, ErrUncertain):
 		return errUncertain
+	case errors.Is(err, ErrFull):
+		return errFull
 	case errors.Is(err, ErrUnavailable):
 		return errUnavailable
 	}

@@ -17,6 +17,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
@@ -35,6 +36,10 @@ var ErrClosed = errors.New("the store is closed")
 // ErrUnavailable says that the store can't be reached at the moment, and that
 // nothing was done. It comes back by itself.
 var ErrUnavailable = errors.New("the store is unavailable at the moment")
+
+// ErrFull is ErrUnavailable of a store whose disk is full. It comes back by itself
+// once there is space.
+var ErrFull = fmt.Errorf("%w: no space is left", ErrUnavailable)
 
 // ErrUncertain says that the store went away in the middle of a commit, and that
 // nobody can say yet whether that was kept. Once the store is back it is as if the

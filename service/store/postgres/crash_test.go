@@ -105,8 +105,12 @@ func wholeLog(t *testing.T, r store.Reader, head store.Head) (log []event.Event,
 }
 
 // commitOne makes a user and an event that tells of it.
-func commitOne(ctx context.Context, s *Store, id string) (p event.Position, err error) {
-	d, err := event.NewDraft("project:p", time.Now(), &pb.UserRef{Id: id}, &pb.Event{Payload: &pb.Event_RunChanged{RunChanged: &pb.RunChanged{}}})
+func commitOne(ctx context.Context, s *Store, id string) (event.Position, error) {
+	return commitUser(ctx, s, &pb.User{Id: id})
+}
+
+func commitUser(ctx context.Context, s *Store, u *pb.User) (p event.Position, err error) {
+	d, err := event.NewDraft("project:p", time.Now(), &pb.UserRef{Id: u.Id}, &pb.Event{Payload: &pb.Event_RunChanged{RunChanged: &pb.RunChanged{}}})
 	if err != nil {
 		return p, err
 	}
@@ -116,7 +120,7 @@ func commitOne(ctx context.Context, s *Store, id string) (p event.Position, err 
 			return err
 		}
 		p = events[0].Position
-		return tx.PutUser(&pb.User{Id: id})
+		return tx.PutUser(u)
 	})
 	return p, err
 }

@@ -56,8 +56,10 @@ func explain(where string, err error) error {
 	switch e.Code {
 	case "23505": // unique_violation
 		return fmt.Errorf("%w (%s)", store.ErrExists, e.ConstraintName)
-	case "53100", "53400": // disk_full, configuration_limit_exceeded
-		advice = "the database's disk is full; free some space"
+	case "53100": // disk_full
+		return fmt.Errorf("%w: database %s: the database's disk is full; free some space there: %w", store.ErrFull, where, err)
+	case "53400": // configuration_limit_exceeded
+		advice = "the database has reached a limit that it was given, perhaps temp_file_limit; raise it"
 	case "53200":
 		advice = "the database is out of memory; give it more, or less to do"
 	case "42501":

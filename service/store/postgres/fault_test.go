@@ -461,7 +461,7 @@ func TestFullDiskIsSaidClearlyAndPasses(t *testing.T) {
 		func(t *tx) error { return put(t, "b") },
 		func(t *tx) error { return put(t, "c") },
 	) {
-		if err == nil || !strings.Contains(err.Error(), "disk is full") || errors.Is(err, store.ErrUnavailable) {
+		if err == nil || !strings.Contains(err.Error(), "disk is full") || !errors.Is(err, store.ErrFull) {
 			t.Errorf("update %d: got %v, want it to say that the disk is full", i, err)
 		}
 	}

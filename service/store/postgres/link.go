@@ -103,7 +103,7 @@ func (w *writer) lose(cause error) {
 	w.session.drop()
 	if w.down.Load() == nil {
 		w.down.Store(&outage{time.Now(), cause})
-		w.log.Warn("the connection to the database is lost; updates wait for it", "database", w.where, "error", cause)
+		w.log.Warn("the connection to the database is lost; updates wait for it", "database", w.where, "error", explain(w.where, cause))
 	}
 }
 

@@ -32,7 +32,7 @@ func (v *view) ask(q *query) error {
 	until := time.Now().Add(v.s.writer.patience)
 	for delay := 10 * time.Millisecond; ; delay = min(2*delay, retryDelay) {
 		err := v.first(q)
-		if err == nil || q.began || v.ctx.Err() != nil || !errors.Is(err, store.ErrUnavailable) {
+		if err == nil || q.began || v.ctx.Err() != nil || !errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrFull) {
 			return err
 		}
 		if v.s.writer.down.Load() == nil && delay == 10*time.Millisecond {

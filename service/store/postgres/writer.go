@@ -306,8 +306,18 @@ func (w *writer) fail(g *group, err error) {
 
 // notice remembers for Ready that the database can't write.
 func (w *writer) notice(err error) {
-	if sick(err) {
-		w.sick.Store(&err)
+	if !sick(err) {
+		return
+	}
+	if w.sick.Swap(&err) == nil {
+		w.log.Error("the database can't write", "database", w.where, "error", explain(w.where, err))
+	}
+}
+
+// recovered notes that the database has written.
+func (w *writer) recovered() {
+	if w.sick.Load() != nil && w.sick.Swap(nil) != nil {
+		w.log.Info("the database can write again", "database", w.where)
 	}
 }
 
@@ -339,7 +349,7 @@ func (w *writer) conclude(g *group) {
 		_, err := w.session.say(nil, true)
 		if err == nil {
 			w.commits++
-			w.sick.Store(nil)
+			w.recovered()
 			return
 		}
 		if w.session.trouble(err) != lost {

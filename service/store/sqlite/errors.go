@@ -21,10 +21,14 @@ func explain(path string, err error) error {
 	case sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
 		return fmt.Errorf("%w (%s)", store.ErrExists, e.Error())
 	}
-	if says := advice(e); says != "" {
-		return fmt.Errorf("data file %s: %s: %w", path, says, err)
+	says := advice(e)
+	switch {
+	case says == "":
+		return err
+	case e.Code()&0xff == sqlite3.SQLITE_FULL:
+		return fmt.Errorf("%w: data file %s: %s: %w", store.ErrFull, path, says, err)
 	}
-	return err
+	return fmt.Errorf("data file %s: %s: %w", path, says, err)
 }
 
 // explainBackup does the same for the file of a backup.

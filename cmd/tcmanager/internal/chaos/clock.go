@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -17,10 +18,10 @@ import (
 // clockEnv names the file that a server whose clock can be moved reads.
 const clockEnv = "CHAOS_CLOCK_FILE"
 
-// clockSource goes into package time of that server: eight bytes of a file say by
-// how many seconds the wall clock is wrong. The monotonic clock, which timers use,
-// is left alone, as it is when a machine's clock is set.
-const clockSource = `package time
+// clockSource goes into the program of that server: eight bytes of a file say by how
+// many seconds the wall clock is wrong. The monotonic clock, which timers use, is
+// left alone, as it is when a machine's clock is set.
+const clockSource = `package main
 
 import (
 	"sync/atomic"
@@ -28,9 +29,21 @@ import (
 	"unsafe"
 )
 
-var jump = mapJump()
+//go:linkname machineNow time.runtimeNow
+func machineNow() (sec int64, nsec int32, mono int64)
 
-func mapJump() *atomic.Int64 {
+//go:linkname movedNow ` + clockSymbol + `
+func movedNow() (sec int64, nsec int32, mono int64) {
+	sec, nsec, mono = machineNow()
+	if moved != nil {
+		sec += moved.Load()
+	}
+	return sec, nsec, mono
+}
+
+var moved = mapMoved()
+
+func mapMoved() *atomic.Int64 {
 	name, ok := syscall.Getenv("` + clockEnv + `")
 	if !ok {
 		return nil
@@ -45,53 +58,115 @@ func mapJump() *atomic.Int64 {
 	}
 	return (*atomic.Int64)(unsafe.Pointer(&b[0]))
 }
-
-func jumped() int64 {
-	if jump == nil {
-		return 0
-	}
-	return jump.Load()
-}
 `
 
-// BuildWithClock builds a server whose wall clock can be moved while it runs: the
-// machine's own stays as it is, and so does the source. The go command sees package
-// time with a few lines more, by -overlay. It takes some minutes the first time,
-// since everything stands on that package.
+// clockSymbol is what package time of that server asks for the time.
+const clockSymbol = "chaos.now"
+
+// BuildWithClock builds a server whose wall clock can be moved while it runs; the
+// machine's own stays as it is, and so does the source in root. Files that it needs
+// go to dir.
+//
+// Everything stands on package time, and would have to be compiled again if that were
+// another one. It isn't, for those who use it: one line says that what tells it the
+// time has another name. So what "make build" has compiled is linked with that package
+// time, and with a package main that has a file more, which takes some seconds.
 func BuildWithClock(ctx context.Context, root, dir string) (program string, err error) {
-	goroot, err := exec.CommandContext(ctx, "go", "env", "GOROOT").Output()
-	if err != nil {
-		return "", fmt.Errorf("ask go where it is: %w", err)
+	b := clockBuild{root: root, dir: dir}
+	if err := b.time(ctx); err != nil {
+		return "", fmt.Errorf("build a package time whose clock can be moved: %w", err)
 	}
-	source := filepath.Join(strings.TrimSpace(string(goroot)), "src", "time")
-	text, err := os.ReadFile(filepath.Join(source, "time.go"))
-	if err != nil {
-		return "", err
+	if err := b.packages(ctx); err != nil {
+		return "", fmt.Errorf("find the packages of the server: %w", err)
 	}
-	const now = "\tsec, nsec, mono := runtimeNow()\n"
-	_, body, ok := strings.Cut(string(text), "\nfunc Now() Time {\n")
-	if !ok || !strings.HasPrefix(body, now) {
-		return "", errors.New("package time of this Go is not as expected: its clock can't be moved")
-	}
-	changed := strings.TrimSuffix(string(text), body) + now + "\tsec += jumped()\n" + strings.TrimPrefix(body, now)
-	overlay, err := json.Marshal(map[string]map[string]string{"Replace": {
-		filepath.Join(source, "time.go"): filepath.Join(dir, "time.go"), filepath.Join(source, "jump.go"): filepath.Join(dir, "jump.go"),
-	}})
-	if err != nil {
-		return "", err
-	}
-	for name, content := range map[string]string{"time.go": changed, "jump.go": clockSource, "overlay.json": string(overlay)} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
-			return "", err
-		}
-	}
-	program = filepath.Join(dir, "tcmanager")
-	build := exec.CommandContext(ctx, "go", "build", "-overlay", filepath.Join(dir, "overlay.json"), "-o", program, "./cmd/tcmanager") //nolint:gosec // what is here
-	build.Dir = root
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build a server whose clock can be moved: %w\n%s", err, out)
+	program = b.file("tcmanager")
+	if _, err := b.run(ctx, "go", "tool", "link", "-checklinkname=0", "-s", "-w", "-importcfg", b.file("importcfg"), "-o", program, b.main); err != nil {
+		return "", fmt.Errorf("link a server whose clock can be moved: %w", err)
 	}
 	return program, nil
+}
+
+type clockBuild struct {
+	root, dir string
+	main      string // the compiled package main
+}
+
+func (b *clockBuild) file(name string) string { return filepath.Join(b.dir, name) }
+
+func (b *clockBuild) run(ctx context.Context, program string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Dir = b.root
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	if err != nil {
+		err = fmt.Errorf("%s %s: %w\n%s", program, args[0], err, errs.Bytes())
+	}
+	return string(out), err
+}
+
+// overlay makes the go command see a file that has some text where another one is,
+// or none, and returns the option for that.
+func (b *clockBuild) overlay(name, where, text string) (string, error) {
+	list, err := json.Marshal(map[string]map[string]string{"Replace": {where: b.file(name)}})
+	if err != nil {
+		return "", err
+	}
+	option := b.file(name + ".json")
+	err = errors.Join(os.WriteFile(b.file(name), []byte(text), 0o600), os.WriteFile(option, list, 0o600))
+	return "-overlay=" + option, err
+}
+
+// time compiles package time.
+func (b *clockBuild) time(ctx context.Context) error {
+	goroot, err := b.run(ctx, "go", "env", "GOROOT")
+	if err != nil {
+		return err
+	}
+	source := filepath.Join(strings.TrimSpace(goroot), "src", "time", "time.go")
+	text, err := os.ReadFile(source)
+	if err != nil {
+		return err
+	}
+	const name = "\n//go:linkname runtimeNow\n"
+	if strings.Count(string(text), name) != 1 {
+		return errors.New("that of this Go is not as expected")
+	}
+	overlay, err := b.overlay("time.go", source, strings.Replace(string(text), name, "\n//go:linkname runtimeNow "+clockSymbol+"\n", 1))
+	if err == nil {
+		_, err = b.run(ctx, "go", "build", "-trimpath", overlay, "-o", b.file("time.a"), "time")
+	}
+	return err
+}
+
+// packages writes for the linker where the compiled packages are.
+func (b *clockBuild) packages(ctx context.Context) error {
+	where, err := filepath.Abs(filepath.Join(b.root, "cmd", "tcmanager", "moved_clock.go"))
+	if err != nil {
+		return err
+	}
+	overlay, err := b.overlay("moved_clock.go", where, clockSource)
+	if err != nil {
+		return err
+	}
+	// With the options of "make build", or all of it would be compiled again. Package
+	// main comes after those it needs.
+	out, err := b.run(ctx, "go", "list", "-export", "-deps", "-trimpath", overlay,
+		"-f", "{{if .Export}}{{.ImportPath}}={{.Export}}{{end}}", "./cmd/tcmanager")
+	if err != nil {
+		return err
+	}
+	var config strings.Builder
+	for line := range strings.Lines(out) {
+		name, file, _ := strings.Cut(strings.TrimSpace(line), "=")
+		if name == "time" {
+			file = b.file("time.a")
+		}
+		if b.main = file; name != "" {
+			fmt.Fprintf(&config, "packagefile %s=%s\n", name, file)
+		}
+	}
+	return os.WriteFile(b.file("importcfg"), []byte(config.String()), 0o600)
 }
 
 // clock is the wall clock of a server.

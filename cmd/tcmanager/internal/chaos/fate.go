@@ -49,9 +49,10 @@ func newFate(p *process, rec *history.Recorder, t *tally, others []fault) *fate 
 	return f
 }
 
-// work lets things happen until ctx ends: each of them once, and then as it comes.
-// In the end all is mended.
+// work lets things happen until ctx ends: each of them once, in an order of the seed's
+// own, and then as it comes. In the end all is mended.
 func (f *fate) work(ctx context.Context, rng *rand.Rand) {
+	rng.Shuffle(len(f.faults), func(i, j int) { f.faults[i], f.faults[j] = f.faults[j], f.faults[i] })
 	for n := 0; ; n++ {
 		pause(ctx, time.Duration(200+rng.IntN(1800))*time.Millisecond)
 		switch {

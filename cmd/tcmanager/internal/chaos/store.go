@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/tcmanager/tcmanager/service/store"
@@ -69,22 +70,29 @@ func (s *onSQLite) faults() []fault {
 	return []fault{{name: diskFull, weight: 10, strike: s.fill}}
 }
 
-// fill takes all space there is, until the server says that it can't work any more
-// and for a while after that; SQLite has some room in its log for a time. Once there
-// is space again, the server must go on by itself.
+// fill takes all space there is.
 func (s *onSQLite) fill(ctx context.Context, rng *rand.Rand) error {
-	ballast := filepath.Join(s.dir, "ballast")
-	err := writeUntilFull(ballast)
+	said, err := starve(ctx, rng, s.server, filepath.Join(s.dir, "ballast"))
+	s.noticed = s.noticed || said
+	return errors.Join(err, s.server.ready(ctx))
+}
+
+// starve takes all space of a disk with a file of its own, until the server says that
+// it can't work any more and for a while after that; there is some room in what it has
+// already for a time. It returns whether the server said so, and what to do. Once there
+// is space again, the server must go on by itself.
+func starve(ctx context.Context, rng *rand.Rand, server *process, ballast string) (said bool, err error) {
+	err = writeUntilFull(ballast)
 	after := rng.IntN(6)
-	for tries := 0; tries < 40 && after > 0 && err == nil; tries++ {
-		if works, _ := s.server.works(ctx); !works {
-			s.noticed = true
+	for tries := 0; tries < 60 && after > 0 && err == nil; tries++ {
+		if _, what := server.works(ctx); strings.Contains(what, "free some space") {
+			said = true
 			after--
 		}
 		pause(ctx, 100*time.Millisecond)
 		err = writeUntilFull(ballast) // what was given back is taken too
 	}
-	return errors.Join(err, os.Remove(ballast), s.server.ready(ctx))
+	return said, errors.Join(err, os.Remove(ballast))
 }
 
 func writeUntilFull(path string) error {

@@ -61,7 +61,7 @@ type Config struct {
 	Log      *slog.Logger
 	Pages    fs.FS // index.html and what it loads
 	Registry *prometheus.Registry
-	Ready    func(context.Context) error
+	Ready    func(context.Context) error // of an error that is a fault, /readyz tells the message
 	Verify   func(token string) (identity.Caller, error)
 
 	PublicURL      string   // where people open the page; its origin is always allowed

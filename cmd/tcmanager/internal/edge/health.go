@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tcmanager/tcmanager/service/fault"
 	"github.com/tcmanager/tcmanager/service/identity"
 )
 
@@ -27,17 +28,23 @@ func (e *Edge) ready(ready func(context.Context) error) http.HandlerFunc {
 		ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 		defer cancel()
 		if err := ready(ctx); err != nil {
-			// Why is in the server's log and metrics, not for everyone to read.
-			writeJSON(w, http.StatusServiceUnavailable, health{Status: "unavailable"})
+			// Only what callers are told too: the rest is in the server's log, not for
+			// everyone to read.
+			why := ""
+			if e := fault.Of(err); e != nil {
+				why = e.Message
+			}
+			writeJSON(w, http.StatusServiceUnavailable, health{Status: "unavailable", Why: why})
 			return
 		}
 		writeJSON(w, http.StatusOK, health{Status: "ok"})
 	}
 }
 
-// health is the answer of the three addresses. What follows Status is for /health.
+// health is the answer of the three addresses. What follows Why is for /health.
 type health struct {
 	Status    string     `json:"status"`
+	Why       string     `json:"why,omitempty"`   // the server isn't ready, and what to do
 	Token     string     `json:"token,omitempty"` // "none", "valid" or "invalid"
 	User      string     `json:"user,omitempty"`
 	ExpiresAt *time.Time `json:"expires_at,omitempty"`

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -17,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
+	"github.com/tcmanager/tcmanager/service/fault"
 	"github.com/tcmanager/tcmanager/service/identity"
 )
 
@@ -178,6 +180,8 @@ func TestHealth(t *testing.T) {
 	check("/health", 401, map[string]any{"status": "ok", "token": "invalid"}, "Authorization", "Basic good")
 	ready = errors.New("the disk is full")
 	check("/readyz", 503, map[string]any{"status": "unavailable"})
+	ready = fmt.Errorf("database at 10.0.0.7: %w", fault.New(fault.Unavailable, "STORE_FULL", "free some space"))
+	check("/readyz", 503, map[string]any{"status": "unavailable", "why": "free some space"})
 	check("/healthz", 200, map[string]any{"status": "ok"})
 	ready = nil
 	r.Stopping()

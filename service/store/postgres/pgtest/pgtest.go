@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"os/signal"
 	"os/user"
 	"path/filepath"
 	"strconv"
@@ -25,6 +26,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -37,11 +39,24 @@ const (
 	patience = 30 * time.Second
 )
 
+// Options say what a cluster is like.
+type Options struct {
+	// Data and Log are directories, which its user must be able to reach, for its
+	// data and for its write-ahead log; empty for the temporary one.
+	Data, Log string
+	// Brisk says that the write-ahead log is in files of 1 MB of which none is used
+	// again, so that it soon needs new space; and that there is never much of it.
+	Brisk bool
+}
+
 // Cluster is a running PostgreSQL.
 type Cluster struct {
-	dir  string
-	port int
-	as   *syscall.Credential // nil: this process's own
+	dir    string // for what it says, and what else is beside the data
+	data   string
+	walDir string // empty if the write-ahead log is with the data
+	brisk  bool
+	port   int
+	as     *syscall.Credential // nil: this process's own
 
 	mu      sync.Mutex
 	process *exec.Cmd // guarded by mu
@@ -86,26 +101,53 @@ func Shared(tb testing.TB) *Cluster {
 }
 
 // Start makes a cluster and starts it.
-func Start() (*Cluster, error) {
+func Start() (*Cluster, error) { return StartAs(Options{}) }
+
+// StartAs makes a cluster and starts it.
+func StartAs(o Options) (_ *Cluster, err error) {
 	if _, err := os.Stat(filepath.Join(programs, "initdb")); err != nil {
 		return nil, fmt.Errorf("these tests need PostgreSQL 15: run tools/setup.sh, or apt-get install postgresql-15 (%w)", err)
 	}
-	c := &Cluster{}
+	if o.Brisk {
+		// PostgreSQL inherits that, and is told of a file that is too long as an error.
+		signal.Ignore(unix.SIGXFSZ)
+	}
+	c := &Cluster{brisk: o.Brisk}
 	if err := c.become(); err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "pgtest-")
-	if err != nil {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.Stop())
+		}
+	}()
+	if c.dir, err = c.mkdir(""); err != nil {
 		return nil, err
 	}
-	c.dir = dir
+	c.data = filepath.Join(c.dir, "data")
+	if o.Data != "" {
+		if c.data, err = c.mkdir(o.Data); err != nil {
+			return nil, err
+		}
+	}
+	if o.Log != "" {
+		if c.walDir, err = c.mkdir(o.Log); err != nil {
+			return nil, err
+		}
+	}
 	if err := c.init(); err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
+		return nil, err
 	}
-	if err := c.Run(); err != nil {
-		return nil, errors.Join(err, c.Stop())
+	return c, c.Run()
+}
+
+// mkdir makes a directory for the cluster in another one.
+func (c *Cluster) mkdir(in string) (string, error) {
+	dir, err := os.MkdirTemp(in, "pgtest-")
+	if err == nil && c.as != nil {
+		err = os.Chown(dir, int(c.as.Uid), int(c.as.Gid))
 	}
-	return c, nil
+	return dir, err
 }
 
 // become picks a user for the server, which refuses to run as root.
@@ -143,20 +185,24 @@ func (c *Cluster) init() error {
 		return err
 	}
 	if c.as != nil {
-		for _, path := range []string{c.dir, password} {
-			if err := os.Chown(path, int(c.as.Uid), int(c.as.Gid)); err != nil {
-				return err
-			}
+		if err := os.Chown(password, int(c.as.Uid), int(c.as.Gid)); err != nil {
+			return err
 		}
 	}
-	out, err := c.command("initdb", "-D", c.data(), "-U", Superuser, "--pwfile", password, "-A", "md5", "-E", "UTF8", "--no-instructions", "--no-sync").CombinedOutput()
+	args := []string{"-D", c.data, "-U", Superuser, "--pwfile", password, "-A", "md5", "-E", "UTF8", "--no-instructions", "--no-sync"}
+	if c.walDir != "" {
+		args = append(args, "--waldir", c.walDir)
+	}
+	if c.brisk {
+		args = append(args, "--wal-segsize", "1")
+	}
+	out, err := c.command("initdb", args...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("initdb: %w\n%s", err, out)
 	}
 	return nil
 }
 
-func (c *Cluster) data() string    { return filepath.Join(c.dir, "data") }
 func (c *Cluster) logFile() string { return filepath.Join(c.dir, "log") }
 
 // Run starts the server, on the port that it had before. It returns once the server
@@ -175,8 +221,14 @@ func (c *Cluster) Run() error {
 		return err
 	}
 	defer func() { _ = log.Close() }()
-	c.process = c.command("postgres", "-D", c.data(), "-p", strconv.Itoa(c.port), "-h", "127.0.0.1", "-k", c.dir,
-		"-c", "fsync=on", "-c", "max_connections=60", "-c", "shared_buffers=64MB", "-c", "autovacuum_naptime=5s")
+	args := []string{
+		"-D", c.data, "-p", strconv.Itoa(c.port), "-h", "127.0.0.1", "-k", c.dir,
+		"-c", "fsync=on", "-c", "max_connections=60", "-c", "shared_buffers=64MB", "-c", "autovacuum_naptime=5s",
+	}
+	if c.brisk {
+		args = append(args, "-c", "wal_recycle=off", "-c", "min_wal_size=2MB", "-c", "max_wal_size=32MB")
+	}
+	c.process = c.command("postgres", args...)
 	c.process.Stdout, c.process.Stderr = log, log
 	if err := c.process.Start(); err != nil {
 		return fmt.Errorf("start PostgreSQL: %w", err)
@@ -252,6 +304,50 @@ func (c *Cluster) signal(s syscall.Signal) error {
 	return nil
 }
 
+// Ended reports whether the server has ended by itself, as it does when it has no
+// space to recover in. Run starts it again.
+func (c *Cluster) Ended() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	select {
+	case <-c.exited:
+		return true
+	default:
+		return false
+	}
+}
+
+// Said returns how often the server's log has some words.
+func (c *Cluster) Said(words string) (int, error) {
+	text, err := os.ReadFile(c.logFile())
+	return strings.Count(string(text), words), err
+}
+
+// LimitFiles bounds how long a file may be that the server writes, in bytes; 0 for
+// no bound. That needs no rights, and the cluster must be Brisk. If the bound isn't a
+// multiple of 8,192, there is room for a part of a page only, which PostgreSQL takes
+// for a full disk when a table grows: error 53100. Below 1 MB there is no room for
+// the write-ahead log, and PostgreSQL panics.
+func (c *Cluster) LimitFiles(bytes int64) error {
+	limit := "unlimited"
+	if bytes > 0 {
+		limit = strconv.FormatInt(bytes, 10)
+	}
+	return c.each(func(pid int) error {
+		// A program, because root may not do it to others everywhere, and they may.
+		cmd := exec.Command("prlimit", "--pid", strconv.Itoa(pid), "--fsize="+limit+":") //nolint:gosec,noctx // it ends at once
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: c.as}
+		out, err := cmd.CombinedOutput()
+		if err != nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+			return syscall.ESRCH
+		}
+		if err != nil {
+			return fmt.Errorf("bound the files of process %d: %w: %s", pid, err, out)
+		}
+		return nil
+	})
+}
+
 // Freeze stops the processes of the server without ending them, until Thaw: its
 // connections stay open and nobody answers.
 func (c *Cluster) Freeze() error { return c.all(syscall.SIGSTOP) }
@@ -259,20 +355,24 @@ func (c *Cluster) Freeze() error { return c.all(syscall.SIGSTOP) }
 // Thaw is the reverse of Freeze.
 func (c *Cluster) Thaw() error { return c.all(syscall.SIGCONT) }
 
-// all signals the server's first process and its children.
 func (c *Cluster) all(s syscall.Signal) error {
+	return c.each(func(pid int) error { return syscall.Kill(pid, s) })
+}
+
+// each does something to the server's first process, and then to its children.
+func (c *Cluster) each(do func(pid int) error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	pid := c.process.Process.Pid
+	errs := []error{do(pid)}
 	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
 	if err != nil {
-		return err
+		return errors.Join(append(errs, err)...)
 	}
-	errs := []error{syscall.Kill(pid, s)}
 	for field := range strings.FieldsSeq(string(children)) {
 		child, err := strconv.Atoi(field)
 		if err == nil {
-			err = syscall.Kill(child, s)
+			err = do(child)
 		}
 		if !errors.Is(err, syscall.ESRCH) {
 			errs = append(errs, err)
@@ -282,7 +382,15 @@ func (c *Cluster) all(s syscall.Signal) error {
 }
 
 // Stop ends the server and throws its data away.
-func (c *Cluster) Stop() error { return errors.Join(c.Kill(), os.RemoveAll(c.dir)) }
+func (c *Cluster) Stop() error {
+	errs := []error{c.Kill()}
+	for _, dir := range []string{c.dir, c.data, c.walDir} {
+		if dir != "" {
+			errs = append(errs, os.RemoveAll(dir))
+		}
+	}
+	return errors.Join(errs...)
+}
 
 // Addr is where the server listens.
 func (c *Cluster) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(c.port)) }

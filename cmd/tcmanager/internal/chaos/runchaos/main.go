@@ -1,11 +1,11 @@
 // Runchaos breaks servers for a while and says what came of it: see package chaos.
 // It is run by "make chaos" and "make kills".
 //
-//	CHAOS_S      for how many seconds; 60
+//	CHAOS_S      for how many seconds; 120, which are two rounds
 //	CHAOS_SEED   what to repeat; a random number
 //	CHAOS_STORE  sqlite or postgres; sqlite
 //	CHAOS_DIR    where logs and histories of what went wrong are kept; a temporary one
-//	CHAOS_CLOCK  if it is set, the server's clock jumps too: a build of some minutes
+//	CHAOS_CLOCK  whether the server's clock jumps too: 0 never, 1 in every round; in every second one
 //	CHAOS_KILLS  instead, kill the server so many times while it is published to
 package main
 
@@ -57,7 +57,7 @@ func number(variable string, otherwise uint64) (uint64, error) {
 }
 
 func try(ctx context.Context) (bad bool, err error) {
-	seconds, err1 := number("CHAOS_S", 60)
+	seconds, err1 := number("CHAOS_S", 120)
 	seed, err2 := number("CHAOS_SEED", rand.Uint64N(1_000_000))
 	kills, err3 := number("CHAOS_KILLS", 0)
 	bin, err4 := filepath.Abs("bin")
@@ -72,13 +72,18 @@ func try(ctx context.Context) (bad bool, err error) {
 		Seed: seed, Duration: time.Duration(seconds) * time.Second, Dir: dir, Out: os.Stdout,
 		Server: []string{filepath.Join(bin, "tcmanager")}, TCM: filepath.Join(bin, "tcm"),
 	}
-	c.Store, err = storeOf(os.Getenv("CHAOS_STORE"), dir)
+	var closeDisks func() error
+	c.Store, closeDisks, err = storeOf(os.Getenv("CHAOS_STORE"), dir)
 	if err != nil {
 		return false, err
 	}
-	if c.Clock = os.Getenv("CHAOS_CLOCK") != ""; c.Clock {
+	defer func() { err = errors.Join(err, closeDisks()) }()
+	if c.Clock, err = clockOf(os.Getenv("CHAOS_CLOCK")); err != nil {
+		return false, err
+	}
+	if c.Clock != nil && kills == 0 {
 		if c.Server[0], err = chaos.BuildWithClock(ctx, ".", dir); err != nil {
-			return false, err
+			return false, fmt.Errorf("%w (without jumps of the clock: CHAOS_CLOCK=0)", err)
 		}
 	}
 	fmt.Printf("seed %d; logs are in %s\n", seed, dir)
@@ -93,6 +98,20 @@ func try(ctx context.Context) (bad bool, err error) {
 	fmt.Printf("tried: %s\n", report.Did)
 	fmt.Println(report.Summary())
 	return len(report.Violations) > 0, nil
+}
+
+// clockOf says in which rounds the clock jumps.
+func clockOf(text string) (func(seed uint64) bool, error) {
+	switch text {
+	case "":
+		return func(seed uint64) bool { return seed%2 == 1 }, nil
+	case "0":
+		return nil, nil //nolint:nilnil // in none
+	case "1":
+		return func(uint64) bool { return true }, nil
+	default:
+		return nil, fmt.Errorf("CHAOS_CLOCK: %q is not 0, 1 or empty", text)
+	}
 }
 
 func killed(ctx context.Context, c chaos.Config, n int) (bad bool, err error) {
