@@ -74,6 +74,7 @@ type server struct {
 	http      *http.Server
 	grpcL     net.Listener
 	httpL     net.Listener
+	profiles  *profiles           // nil for none
 	cert      *certificate.Keeper // nil without TLS
 	publicURL string
 }
@@ -184,7 +185,14 @@ func (s *server) listen(ctx context.Context, r prometheus.Registerer) error {
 	if httpErr == nil {
 		s.httpL = metrics.Limit(httpL, "http", s.cfg.MaxConnections)
 	}
-	if err := errors.Join(grpcErr, httpErr); err != nil {
+	var pprofErr error
+	if s.cfg.PprofAddr != "" {
+		var l net.Listener
+		if l, pprofErr = listenForProfiles(ctx, s.cfg.PprofAddr); pprofErr == nil {
+			s.profiles = newProfiles(metrics.Limit(l, "pprof", profileConnections), s.log)
+		}
+	}
+	if err := errors.Join(grpcErr, httpErr, pprofErr); err != nil {
 		s.closeListeners()
 		return err
 	}
@@ -207,6 +215,9 @@ func (s *server) closeListeners() {
 		if l != nil {
 			_ = l.Close() // nothing was accepted yet
 		}
+	}
+	if s.profiles != nil {
+		_ = s.profiles.listener.Close() // likewise
 	}
 }
 
@@ -315,8 +326,15 @@ func (s *server) run(ctx context.Context) error {
 		return nil
 	})
 	group.Go(s.serveHTTP)
-	<-broken.Done() // a signal, or one of the three ended with an error
+	if s.profiles != nil {
+		s.log.InfoContext(ctx, "serving profiles to this machine", "url", "http://"+s.profiles.listener.Addr().String()+"/debug/pprof/")
+		group.Go(s.profiles.serve)
+	}
+	<-broken.Done() // a signal, or one of them ended with an error
 	s.stop(context.WithoutCancel(ctx))
+	if s.profiles != nil {
+		_ = s.profiles.close() // nothing is left to tell anyone
+	}
 	stopBackground()
 	err := group.Wait()
 	if closeErr := s.services.Store.Close(); closeErr != nil {

@@ -38,6 +38,7 @@ type Config struct {
 
 	GRPCAddr          string // of the native listener, host:port
 	HTTPAddr          string // of the listener for pages, grpc-web and health
+	PprofAddr         string // where profiles are served, on the loopback; empty for nowhere
 	TLSCertFile       string // both are empty, or both set
 	TLSKeyFile        string
 	InsecurePlaintext bool

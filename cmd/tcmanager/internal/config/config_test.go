@@ -59,7 +59,7 @@ func TestTheDefaultsAreRight(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.GRPCAddr != "127.0.0.1:9090" || c.HTTPAddr != "127.0.0.1:8080" || c.BaseURL(c.HTTPAddr) != "http://127.0.0.1:8080" ||
+	if c.GRPCAddr != "127.0.0.1:9090" || c.HTTPAddr != "127.0.0.1:8080" || c.BaseURL(c.HTTPAddr) != "http://127.0.0.1:8080" || c.PprofAddr != "" ||
 		c.Dev || c.Reflection || c.HeartbeatInterval != 25*time.Second || c.HeartbeatTimeout != time.Minute ||
 		c.AuthTimeout != 5*time.Second || c.MaxMessageBytes != 4<<20 || c.LogLevel != slog.LevelInfo || c.LogFormat != "auto" {
 		t.Errorf("%+v", c)
@@ -110,7 +110,7 @@ func TestAFlagWinsOverTheEnvironmentOverTheDefault(t *testing.T) {
 func TestEveryOptionCanBeSetByTheEnvironment(t *testing.T) {
 	pair := certtest.NewAuthority(t).Issue(t)
 	env := map[string]string{
-		"TCM_GRPC_ADDR": "localhost:1", "TCM_HTTP_ADDR": "[::1]:2", "TCM_DATA_DIR": "/d", "TCM_DEV": "true", "TCM_PUBLIC_URL": "https://X.example.org/",
+		"TCM_GRPC_ADDR": "localhost:1", "TCM_HTTP_ADDR": "[::1]:2", "TCM_PPROF_ADDR": "[::1]:3", "TCM_DATA_DIR": "/d", "TCM_DEV": "true", "TCM_PUBLIC_URL": "https://X.example.org/",
 		"TCM_REFLECTION": "false", "TCM_ALLOWED_ORIGINS": "https://a.example.org, http://b:8,", "TCM_INSECURE_PLAINTEXT": "1",
 		"TCM_JWT_HS256_SECRET": secret, "TCM_JWT_RS256_KEY_FILE": publicKey(t, 2048), "TCM_JWT_ISSUER": "i", "TCM_JWT_AUDIENCE": "a",
 		"TCM_LOG_LEVEL": "WARN", "TCM_LOG_FORMAT": "json", "TCM_RUN_GRACE": "7s", "TCM_HEARTBEAT_INTERVAL": "3s", "TCM_HEARTBEAT_TIMEOUT": "8s",
@@ -126,12 +126,12 @@ func TestEveryOptionCanBeSetByTheEnvironment(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := fmt.Sprint(c.GRPCAddr, c.HTTPAddr, c.DataDir, c.Dev, c.PublicURL, c.Reflection, c.AllowedOrigins, c.InsecurePlaintext,
+	got := fmt.Sprint(c.GRPCAddr, c.HTTPAddr, c.PprofAddr, c.DataDir, c.Dev, c.PublicURL, c.Reflection, c.AllowedOrigins, c.InsecurePlaintext,
 		string(c.HS256Secret), c.RS256PublicKey != nil, c.Issuer, c.Audience, c.LogLevel, c.LogFormat, c.RunGrace, c.HeartbeatInterval,
 		c.HeartbeatTimeout, c.AuthTimeout, c.StopTimeout, c.CallRate, c.CallBurst, c.MessageRate, c.MessageBurst, c.MaxMessageBytes, c.MaxConnections,
 		c.TLSCertFile, c.TLSKeyFile, c.Realtime, c.Transports, c.QueueBytes, c.ReplayEvents, c.MaxSessions, c.MaxUserSessions, c.MaxRooms,
 		c.CommandRate, c.CommandBurst, c.SignalRate, c.SignalBurst, c.HistoryEvents, c.HistoryAge, c.BackupDir, c.BackupEvery, c.BackupKeep, c.Store)
-	want := fmt.Sprint("localhost:1", "[::1]:2", "/d", true, "https://x.example.org", false, []string{"https://a.example.org", "http://b:8"}, true,
+	want := fmt.Sprint("localhost:1", "[::1]:2", "[::1]:3", "/d", true, "https://x.example.org", false, []string{"https://a.example.org", "http://b:8"}, true,
 		secret, true, "i", "a", slog.LevelWarn, "json", 7*time.Second, 3*time.Second,
 		8*time.Second, time.Second, 2*time.Second, 1.5, 2, 0.0, 4, 65536, 9,
 		pair.Cert, pair.Key, true, []string{"watch", "native"}, 65536, 20, 10, 11, 12, 13.0, 14, 15.0, 16, 21, 17*time.Hour, "/b", 18*time.Hour, 3, "postgres://tcm:"+secret+"@db/tcm")
@@ -157,6 +157,12 @@ func TestAWrongValueNamesItselfAndWhatIsAllowed(t *testing.T) {
 	}{
 		{[]string{"--grpc-addr", "9090"}, []string{"--grpc-addr", `"9090"`, "host:port"}},
 		{[]string{"--grpc-addr", "127.0.0.1:http2"}, []string{"--grpc-addr", "65535"}},
+		{[]string{"--pprof-addr", "6060"}, []string{"--pprof-addr", `"6060"`, "host:port"}},
+		{[]string{"--pprof-addr", ":6060"}, []string{"--pprof-addr", `":6060"`, "other machines", "127.0.0.1:PORT"}},
+		{[]string{"--pprof-addr", "0.0.0.0:6060"}, []string{"--pprof-addr", "other machines"}},
+		{[]string{"--pprof-addr", "[::]:6060"}, []string{"--pprof-addr", "other machines"}},
+		{[]string{"--pprof-addr", "192.0.2.7:6060"}, []string{"--pprof-addr", "other machines"}},
+		{[]string{"--pprof-addr", "profiles.example.org:6060"}, []string{"--pprof-addr", "other machines"}},
 		{[]string{"--data-dir", ""}, []string{"--data-dir", "empty"}},
 		{[]string{"--dev=maybe"}, []string{"--dev", `"maybe"`, "true or false"}},
 		{[]string{"--public-url", "tests.example.org"}, []string{"--public-url", "https://"}},

@@ -72,6 +72,8 @@ var options = []option{
 		set: text(func(c *Config) *string { return &c.GRPCAddr }, listenAddr)},
 	{group: groupListen, name: "http-addr", kind: "host:port", def: "127.0.0.1:8080", usage: "where browsers connect; also health and metrics",
 		set: text(func(c *Config) *string { return &c.HTTPAddr }, listenAddr)},
+	{group: groupListen, name: "pprof-addr", kind: "host:port", usage: "where \"go tool pprof http://ADDR/debug/pprof/profile\" gets profiles of this process, on this machine only; nowhere if empty",
+		set: text(func(c *Config) *string { return &c.PprofAddr }, loopbackAddr)},
 	{group: groupListen, name: "tls-cert", kind: "file", usage: "a PEM file with the server's certificate and those between it and its authority: both listeners speak TLS, and notice when the file is renewed",
 		set: text(func(c *Config) *string { return &c.TLSCertFile }, anything)},
 	{group: groupListen, name: "tls-key", kind: "file", usage: "a PEM file with the key of the certificate",
@@ -281,6 +283,20 @@ func listenAddr(s string) error {
 	}
 	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
 		return fmt.Errorf("%q: the port must be a number from 0 (any free port) to 65535", s)
+	}
+	return nil
+}
+
+// loopbackAddr takes an address that only this machine reaches, or none.
+func loopbackAddr(s string) error {
+	if s == "" {
+		return nil
+	}
+	if err := listenAddr(s); err != nil {
+		return err
+	}
+	if !IsLoopback(s) {
+		return fmt.Errorf("%q can be reached from other machines, and profiles show anybody what the server does: give 127.0.0.1:PORT", s)
 	}
 	return nil
 }

@@ -10,7 +10,7 @@
 //
 // Metrics, beside those of the interceptors and of Go itself:
 //
-//	tcmanager_connections{listener}                 open connections, "grpc" or "http"
+//	tcmanager_connections{listener}                 open connections, "grpc", "http" or "pprof"
 //	tcmanager_connections_refused_total{listener}   refused because there were too many
 //	tcmanager_websockets                            open websockets
 //	tcmanager_websockets_refused_total{reason}      "off", "origin", "method", "stopping"

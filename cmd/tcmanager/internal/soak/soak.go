@@ -93,6 +93,8 @@ type run struct {
 	out   io.Writer
 	began time.Time
 	rows  int
+
+	before, after sample // at rest, when as many had been there for a while, and in the end
 }
 
 func (s *run) all(ctx context.Context) (err error) {
@@ -111,14 +113,14 @@ func (s *run) all(ctx context.Context) (err error) {
 	if err := s.crowded(ctx, "warm", s.warm, s.seed<<1); err != nil {
 		return err
 	}
-	before, err := s.rest(ctx, "rest", first.goroutines+leftGoroutines, math.MaxInt)
+	s.before, err = s.rest(ctx, "rest", first.goroutines+leftGoroutines, math.MaxInt)
 	if err != nil {
 		return err
 	}
 	if err := s.crowded(ctx, "soak", s.length, s.seed<<1+1); err != nil {
 		return err
 	}
-	after, err := s.rest(ctx, "left", before.goroutines+leftGoroutines, before.files+leftFiles)
+	s.after, err = s.rest(ctx, "left", s.before.goroutines+leftGoroutines, s.before.files+leftFiles)
 	if err != nil {
 		return err
 	}
@@ -126,7 +128,14 @@ func (s *run) all(ctx context.Context) (err error) {
 	if err := s.p.stop(); err != nil {
 		return err
 	}
-	return compare(before, after)
+	return compare(s.before, s.after)
+}
+
+// summary is the last line.
+func (s *run) summary(h *history.History, violations int) string {
+	return fmt.Sprintf("connections %d, goroutines %d then %d, files %d then %d, heap %d then %d kB, records %d, violations %d",
+		s.connections, s.before.goroutines, s.after.goroutines, s.before.files, s.after.files, s.before.heapAlloc>>10, s.after.heapAlloc>>10,
+		len(h.Records), violations)
 }
 
 // printf writes what is for people; one who has gone away doesn't stop a soak.
@@ -253,7 +262,7 @@ func (s *run) check(h *history.History) error {
 		}
 		s.printf("%v\n", v)
 	}
-	s.printf("records %d, violations %d\n", len(h.Records), len(found))
+	s.printf("%s\n", s.summary(h, len(found)))
 	if len(found) > 0 {
 		return fmt.Errorf("%d violations of the guarantees", len(found))
 	}
