@@ -84,7 +84,7 @@ const (
 	Left     Kind = "left"     // Room
 	Stalled  Kind = "stalled"  // the client stopped reading: what it reads from now on may be old
 	Ended    Kind = "ended"    // the stream: Reason
-	Paused   Kind = "paused"   // no client of the process got to run, or the server didn't: At, Until; of no session
+	Paused   Kind = "paused"   // no client of the process got to run or was heard, or the server wasn't: At, Until; of no session
 	Stayed   Kind = "stayed"   // the room has been quiet: Room, Position (the newest event by then)
 )
 

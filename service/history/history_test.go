@@ -229,6 +229,8 @@ func TestEachGuaranteeFindsWhatBreaksIt(t *testing.T) {
 		{"a bookmark of a room that was left", "Bookmarkable", open().fresh(2).mark(Left, 0).mark(Bookmark, 2).records},
 		{"an event long after the right was lost", "Authorised", append(open().fresh(2).add(late).records, lost)},
 		{"an event long after, though the clients stood still before", "Authorised", append(open().fresh(2).add(late).records, lost, Record{Kind: Paused, At: at(100), Until: at(1200)})},
+		{"an event long after, though two saw that the clients stood still", "Authorised", append(open().fresh(2).add(late).records, lost,
+			Record{Kind: Paused, At: at(1200), Until: at(1580)}, Record{Kind: Paused, At: at(1100), Until: at(1550)})},
 		{"a join long after the right was lost", "Authorised", append(open().add(Record{Kind: Asked, ID: 1, Room: room, At: at(4000)},
 			Record{Kind: Joined, ID: 1, Room: room, Position: pos(5), Snapshot: true, At: at(4001)}).records, lost)},
 		{"a slow reader is told what happened later", "Authorised", append(open().fresh(2).add(Record{Kind: Stalled},

@@ -54,7 +54,7 @@ type book struct {
 	rights map[string][]Record            // by user and room of a project: Gained and Lost, by time
 	stays  []*stay                        // in order of their beginning
 	heard  []heard                        // all that was told of a room
-	pauses []Record                       // Paused
+	pauses []Record                       // Paused, in their order
 	strays []Record                       // Told, Bookmark, Cursor in rooms that the session was not in; News after it was put out
 }
 
@@ -78,6 +78,7 @@ func read(h *History) *book {
 	for _, changes := range b.rights {
 		slices.SortStableFunc(changes, func(x, y Record) int { return x.At.Compare(y.At) })
 	}
+	slices.SortStableFunc(b.pauses, func(x, y Record) int { return x.At.Compare(y.At) })
 	streams := map[streamKey]*stream{}
 	for _, r := range h.Records {
 		if r.Session == "" {
@@ -250,7 +251,7 @@ func (b *book) since(user, room string, at time.Time) (time.Time, bool) {
 }
 
 // after is how long after one moment another is, without the time in which the
-// clients stood still.
+// clients stood still. Who noticed that at the same time noticed the same.
 func (b *book) after(from, to time.Time) time.Duration {
 	d := to.Sub(from)
 	for _, p := range b.pauses {
@@ -261,7 +262,10 @@ func (b *book) after(from, to time.Time) time.Duration {
 		if end.After(to) {
 			end = to
 		}
-		d -= max(0, end.Sub(begin))
+		if end.After(begin) {
+			d -= end.Sub(begin)
+			from = end
+		}
 	}
 	return d
 }

@@ -125,6 +125,7 @@ type stage struct {
 	runners   []*runner
 	residents []*resident
 	watcher   *watcher
+	echo      *echo
 	bad       []string
 }
 
@@ -269,6 +270,10 @@ func (s *stage) gather(ctx context.Context) error {
 		}
 		s.runners = append(s.runners, r)
 	}
+	var err error
+	if s.echo, err = newEcho(ctx); err != nil {
+		return err
+	}
 	s.watcher = &watcher{town: s.town, room: "project:" + s.projects[0].Id, residents: s.residents, calm: s.fate.calm}
 	return nil
 }
@@ -291,6 +296,11 @@ func (s *stage) run(ctx context.Context, d time.Duration) {
 	var watch, work, home sync.WaitGroup
 	defer func() { stopWatching(); watch.Wait() }()
 	watch.Go(func() { s.rec.Watch(watching) })
+	watch.Go(func() {
+		if err := s.echo.watch(watching, s.rec); err != nil {
+			s.fate.complainf("listen for the echo: %v", err)
+		}
+	})
 	living, moved := context.WithCancel(watching)
 	defer moved()
 	watch.Go(func() { s.watcher.work(living) })
@@ -488,6 +498,9 @@ func (s *stage) close() error {
 	}
 	for _, n := range s.networks {
 		n.close()
+	}
+	if s.echo != nil {
+		s.echo.close()
 	}
 	if s.town != nil {
 		if s.conn != nil {
