@@ -125,7 +125,8 @@ type stage struct {
 	runners   []*runner
 	residents []*resident
 	watcher   *watcher
-	echo      *echo
+	echo      *crowd.Echo
+	echoWire  *wire // to it, as clients have one to the server
 	bad       []string
 }
 
@@ -271,7 +272,10 @@ func (s *stage) gather(ctx context.Context) error {
 		s.runners = append(s.runners, r)
 	}
 	var err error
-	if s.echo, err = newEcho(ctx); err != nil {
+	if s.echo, err = crowd.NewEcho(ctx); err != nil {
+		return err
+	}
+	if s.echoWire, err = wireTo(ctx, s.echo.Addr()); err != nil {
 		return err
 	}
 	s.watcher = &watcher{town: s.town, room: "project:" + s.projects[0].Id, residents: s.residents, calm: s.fate.calm}
@@ -297,7 +301,7 @@ func (s *stage) run(ctx context.Context, d time.Duration) {
 	defer func() { stopWatching(); watch.Wait() }()
 	watch.Go(func() { s.rec.Watch(watching) })
 	watch.Go(func() {
-		if err := s.echo.watch(watching, s.rec); err != nil {
+		if err := s.echo.Watch(watching, s.echoWire.addr(), s.rec); err != nil {
 			s.fate.complainf("listen for the echo: %v", err)
 		}
 	})
@@ -445,7 +449,7 @@ func (s *stage) count(r *Report, h *history.History) {
 		r.Events += n
 		r.Did.addN("writes "+string(what), n)
 	}
-	for _, kind := range []history.Kind{history.Told, history.Joined, history.Reset, history.Evicted, history.Renewed, history.Cursor, history.Bookmark} {
+	for _, kind := range []history.Kind{history.Told, history.Joined, history.Reset, history.Evicted, history.Renewed, history.Cursor, history.Bookmark, history.Paused} {
 		r.Did.addN(string(kind), s.rec.Count(kind))
 	}
 	r.Did.addN("looks at presence", s.watcher.looks)
@@ -499,8 +503,11 @@ func (s *stage) close() error {
 	for _, n := range s.networks {
 		n.close()
 	}
+	if s.echoWire != nil {
+		s.echoWire.close()
+	}
 	if s.echo != nil {
-		s.echo.close()
+		s.echo.Close()
 	}
 	if s.town != nil {
 		if s.conn != nil {

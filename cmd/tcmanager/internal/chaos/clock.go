@@ -80,7 +80,7 @@ func BuildWithClock(ctx context.Context, root, dir string) (program string, err 
 		return "", fmt.Errorf("find the packages of the server: %w", err)
 	}
 	program = b.file("tcmanager")
-	if _, err := b.run(ctx, "go", "tool", "link", "-checklinkname=0", "-s", "-w", "-importcfg", b.file("importcfg"), "-o", program, b.main); err != nil {
+	if _, err := b.run(ctx, "tool", "link", "-checklinkname=0", "-s", "-w", "-importcfg", b.file("importcfg"), "-o", program, b.main); err != nil {
 		return "", fmt.Errorf("link a server whose clock can be moved: %w", err)
 	}
 	return program, nil
@@ -93,14 +93,15 @@ type clockBuild struct {
 
 func (b *clockBuild) file(name string) string { return filepath.Join(b.dir, name) }
 
-func (b *clockBuild) run(ctx context.Context, program string, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, program, args...)
+// run runs the go command.
+func (b *clockBuild) run(ctx context.Context, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, "go", args...) //nolint:gosec // on what is here
 	cmd.Dir = b.root
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	out, err := cmd.Output()
 	if err != nil {
-		err = fmt.Errorf("%s %s: %w\n%s", program, args[0], err, errs.Bytes())
+		err = fmt.Errorf("go %s: %w\n%s", args[0], err, errs.Bytes())
 	}
 	return string(out), err
 }
@@ -119,7 +120,7 @@ func (b *clockBuild) overlay(name, where, text string) (string, error) {
 
 // time compiles package time.
 func (b *clockBuild) time(ctx context.Context) error {
-	goroot, err := b.run(ctx, "go", "env", "GOROOT")
+	goroot, err := b.run(ctx, "env", "GOROOT")
 	if err != nil {
 		return err
 	}
@@ -134,7 +135,7 @@ func (b *clockBuild) time(ctx context.Context) error {
 	}
 	overlay, err := b.overlay("time.go", source, strings.Replace(string(text), name, "\n//go:linkname runtimeNow "+clockSymbol+"\n", 1))
 	if err == nil {
-		_, err = b.run(ctx, "go", "build", "-trimpath", overlay, "-o", b.file("time.a"), "time")
+		_, err = b.run(ctx, "build", "-trimpath", overlay, "-o", b.file("time.a"), "time")
 	}
 	return err
 }
@@ -151,7 +152,7 @@ func (b *clockBuild) packages(ctx context.Context) error {
 	}
 	// With the options of "make build", or all of it would be compiled again. Package
 	// main comes after those it needs.
-	out, err := b.run(ctx, "go", "list", "-export", "-deps", "-trimpath", overlay,
+	out, err := b.run(ctx, "list", "-export", "-deps", "-trimpath", overlay,
 		"-f", "{{if .Export}}{{.ImportPath}}={{.Export}}{{end}}", "./cmd/tcmanager")
 	if err != nil {
 		return err

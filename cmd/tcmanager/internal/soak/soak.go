@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/crowd"
 	"github.com/tcmanager/tcmanager/service/history"
 )
 
@@ -195,7 +196,16 @@ func (s *run) crowded(ctx context.Context, phase string, d time.Duration, seed u
 	group.Go(func() { w.publish(living, rand.New(rand.NewPCG(seed, 0)), s.publish) })
 	watching, stopWatching := context.WithCancel(ctx)
 	others.Go(func() { w.rec.Watch(watching) })
-	err := s.watch(living, phase, d)
+	echo, err := crowd.NewEcho(ctx)
+	if err == nil {
+		defer echo.Close()
+		others.Go(func() {
+			if err := echo.Watch(watching, echo.Addr(), w.rec); err != nil {
+				s.printf("the echo has ended: %v\n", err)
+			}
+		})
+		err = s.watch(living, phase, d)
+	}
 	group.Wait()
 	if err == nil {
 		err = w.settle(ctx, clients)
