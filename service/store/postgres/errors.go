@@ -49,8 +49,8 @@ func sort(conn *pgx.Conn, err error) trouble {
 // sentences that say what to do.
 func explain(where string, err error) error {
 	var e *pgconn.PgError
-	if !errors.As(err, &e) {
-		return err
+	if !errors.As(err, &e) || errors.Is(err, store.ErrFull) {
+		return err // not of the server, or explained already
 	}
 	var advice string
 	switch e.Code {
