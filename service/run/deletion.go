@@ -12,10 +12,13 @@ import (
 	"github.com/tcmanager/tcmanager/service/store"
 )
 
-// errDeleted is what those hear who come for a run that was deleted, if they may see
-// what its project has. A runner hears it too: to begin the run anew would show half
-// of it, and call it whole.
-var errDeleted = fault.New(fault.NotFound, "RUN_DELETED", "the run was deleted, since this server doesn't keep runs as old; start another one with a new run key")
+// What those hear who come for a run that was deleted, if they may see what its
+// project has. A runner may not begin it anew by its key: that would show half of it
+// and call it whole.
+var (
+	errDeleted = fault.New(fault.NotFound, "RUN_DELETED", "the run was deleted: this server keeps a project's runs only for so long, or only so many")
+	errKeyUsed = fault.New(fault.NotFound, "RUN_DELETED", "the run with this key was deleted; start another one with a new run key")
+)
 
 // Trim drops the results of a run that passed and all of its output, and tells its
 // readers. It does nothing to a run that has not ended, as one has whose runner came

