@@ -12,7 +12,7 @@ import (
 )
 
 // purgeBounds is the work of one call of PurgeRuns, some milliseconds of the writer.
-var purgeBounds = budget{rows: 250, bytes: 1 << 20}
+var purgeBounds = budget{rows: 500, bytes: 1 << 20}
 
 func scanID(rows *sql.Rows) (id string, err error) { return id, rows.Scan(&id) }
 
