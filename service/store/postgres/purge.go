@@ -184,26 +184,56 @@ func (t *tx) purgeRows(done *store.Purged, left *budget, p purge, s stage) error
 	if s.whole && !p.whole {
 		return t.nextStage(p)
 	}
-	of := p.run
-	if s.ofRoom {
-		room := event.RunRoom(p.id)
-		if !t.w.rooms.Forget(room) {
-			return errUnwritten
-		}
-		err := t.row("SELECT num FROM rooms WHERE name = $1", []any{text(room)}, &of)
-		if errors.Is(err, store.ErrNotFound) {
-			return t.nextStage(p)
-		}
-		if err != nil {
-			return err
-		}
+	of, err := t.owner(p, s)
+	if errors.Is(err, store.ErrNotFound) {
+		return t.nextStage(p)
+	}
+	if err != nil {
+		return err
 	}
 	from := key(p.after, s.keys)
+	read, last, err := t.page(done, left, &p, s, of)
+	if err != nil {
+		return err
+	}
+	if read == 0 {
+		return t.nextStage(p)
+	}
+	drop := s.drop
+	if !p.whole {
+		drop += s.trim
+	}
+	if err := t.note(drop, slices.Concat([]any{of}, from, key(p.after, s.keys))...); err != nil {
+		return err
+	}
+	if last {
+		return t.nextStage(p)
+	}
+	return t.note("UPDATE purges SET a = $1, b = $2, c = $3 WHERE run = $4", p.after[0], p.after[1], p.after[2], p.run)
+}
+
+// owner returns the number by which the rows of a stage are found: the run's or its
+// room's; ErrNotFound if there is none.
+func (t *tx) owner(p purge, s stage) (num int64, err error) {
+	if !s.ofRoom {
+		return p.run, nil
+	}
+	room := event.RunRoom(p.id)
+	if !t.w.rooms.Forget(room) {
+		return 0, errUnwritten
+	}
+	err = t.row("SELECT num FROM rooms WHERE name = $1", []any{text(room)}, &num)
+	return num, err
+}
+
+// page looks at the next rows of a stage, as many as may still be dropped, and moves
+// p behind them. It returns how many that were, and whether they are the last.
+func (t *tx) page(done *store.Purged, left *budget, p *purge, s stage, of int64) (read int, last bool, err error) {
 	limit := max(left.rows, 1)
-	read, ended := 0, true
-	err := t.each(s.page, slices.Concat([]any{of}, from, []any{limit}), func(rows rows) error {
+	cut := false
+	err = t.each(s.page, slices.Concat([]any{of}, key(p.after, s.keys), []any{limit}), func(rows rows) error {
 		if left.spent() && read > 0 {
-			ended = false
+			cut = true
 			return errStop
 		}
 		var bytes *int64 // NULL for a row without data
@@ -221,23 +251,7 @@ func (t *tx) purgeRows(done *store.Purged, left *budget, p purge, s stage) error
 		}
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	if read == 0 {
-		return t.nextStage(p)
-	}
-	drop := s.drop
-	if !p.whole {
-		drop += s.trim
-	}
-	if err := t.note(drop, slices.Concat([]any{of}, from, key(p.after, s.keys))...); err != nil {
-		return err
-	}
-	if ended && read < limit {
-		return t.nextStage(p)
-	}
-	return t.note("UPDATE purges SET a = $1, b = $2, c = $3 WHERE run = $4", p.after[0], p.after[1], p.after[2], p.run)
+	return read, !cut && read < limit, err
 }
 
 // key returns the parameters of a key.

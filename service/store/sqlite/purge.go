@@ -188,43 +188,15 @@ func (t *tx) purgeRows(done *store.Purged, left *budget, p purge, s stage) error
 	if s.whole && !p.whole {
 		return t.nextStage(p)
 	}
-	of := p.run
-	if s.ofRoom {
-		room := event.RunRoom(p.id)
-		if !t.w.rooms.Forget(room) {
-			return errUnwritten
-		}
-		err := t.c.row("SELECT num FROM rooms WHERE name = ?", []any{string(room)}, &of)
-		if errors.Is(err, store.ErrNotFound) {
-			return t.nextStage(p)
-		}
-		if err != nil {
-			return err
-		}
+	of, err := t.owner(p, s)
+	if errors.Is(err, store.ErrNotFound) {
+		return t.nextStage(p)
+	}
+	if err != nil {
+		return err
 	}
 	from := key(p.after, s.keys)
-	limit := max(left.rows, 1)
-	read, ended := 0, true
-	err := t.c.each(s.page, slices.Concat([]any{of}, from, []any{limit}), func(rows *sql.Rows) error {
-		if left.spent() && read > 0 {
-			ended = false
-			return errStop
-		}
-		var bytes *int64 // NULL for a row without data
-		var failure bool
-		if err := rows.Scan(&p.after[0], &p.after[1], &p.after[2], &bytes, &failure); err != nil {
-			return err
-		}
-		read++
-		left.rows--
-		if bytes != nil {
-			left.bytes -= int(*bytes)
-		}
-		if p.whole || !failure {
-			done.Rows++
-		}
-		return nil
-	})
+	read, last, err := t.page(done, left, &p, s, of)
 	if err != nil {
 		return err
 	}
@@ -242,11 +214,53 @@ func (t *tx) purgeRows(done *store.Purged, left *budget, p purge, s stage) error
 	if _, err := t.c.exec(drop, slices.Concat([]any{of}, from, to)...); err != nil {
 		return err
 	}
-	if ended && read < limit {
+	if last {
 		return t.nextStage(p)
 	}
 	_, err = t.c.exec("UPDATE purges SET a = ?, b = ?, c = ? WHERE run = ?", p.after[0], p.after[1], p.after[2], p.run)
 	return err
+}
+
+// owner returns the number by which the rows of a stage are found: the run's or its
+// room's; ErrNotFound if there is none.
+func (t *tx) owner(p purge, s stage) (num int64, err error) {
+	if !s.ofRoom {
+		return p.run, nil
+	}
+	room := event.RunRoom(p.id)
+	if !t.w.rooms.Forget(room) {
+		return 0, errUnwritten
+	}
+	err = t.c.row("SELECT num FROM rooms WHERE name = ?", []any{string(room)}, &num)
+	return num, err
+}
+
+// page looks at the next rows of a stage, as many as may still be dropped, and moves
+// p behind them. It returns how many that were, and whether they are the last.
+func (t *tx) page(done *store.Purged, left *budget, p *purge, s stage, of int64) (read int, last bool, err error) {
+	limit := max(left.rows, 1)
+	cut := false
+	err = t.c.each(s.page, slices.Concat([]any{of}, key(p.after, s.keys), []any{limit}), func(rows *sql.Rows) error {
+		if left.spent() && read > 0 {
+			cut = true
+			return errStop
+		}
+		var bytes *int64 // NULL for a row without data
+		var failure bool
+		if err := rows.Scan(&p.after[0], &p.after[1], &p.after[2], &bytes, &failure); err != nil {
+			return err
+		}
+		read++
+		left.rows--
+		if bytes != nil {
+			left.bytes -= int(*bytes)
+		}
+		if p.whole || !failure {
+			done.Rows++
+		}
+		return nil
+	})
+	return read, !cut && read < limit, err
 }
 
 // key returns the parameters of a key.
