@@ -70,8 +70,8 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-// fillOthers puts many rows into the tables that a run doesn't fill, and has all of
-// them counted.
+// fillOthers puts many rows into the tables that a run doesn't fill, a million into
+// the log, and has all of them counted.
 func fillOthers(t *testing.T, dsn string) {
 	id := "convert_to(md5(i::text), 'UTF8')"
 	from := " FROM generate_series(100, 20000) i"
@@ -88,7 +88,8 @@ func fillOthers(t *testing.T, dsn string) {
 		"INSERT INTO notifications SELECT i, 100 + i % 500, "+id+", CASE WHEN i % 5 > 0 THEN 1 END, ''"+from,
 		"INSERT INTO requests SELECT "+id+", "+id+", '', '', '', i"+from,
 		"INSERT INTO rooms (num, name, newest_offset, newest_epoch, cut_offset, cut_at) SELECT i, "+id+", i % 900, 1, CASE WHEN i % 900 > 0 THEN 1 ELSE 0 END, i"+from,
-		"INSERT INTO event_batches SELECT 100 + i / 30, i, i, 1, i, ''"+from,
+		"INSERT INTO event_batches SELECT 100 + i / 30, i, i, 1, i, '' FROM generate_series(100, 1000000) i",
+		"INSERT INTO purges SELECT i FROM generate_series(100, 200) i",
 		"INSERT INTO results SELECT i / 1000, i, 2, i, i, 1, i % 9, true, '', '', ''"+from,
 		"ANALYZE")
 }
