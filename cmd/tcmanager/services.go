@@ -62,8 +62,11 @@ func newServices(ctx context.Context, c config.Config, d Deps) (*Services, error
 		Validate: func(req *pb.SubscribeRequest) error { return rules.Message(req) },
 	})
 	heard.sessions = sessions
-	sweeper := retention.New(db, retention.Config{Events: c.HistoryEvents, Age: c.HistoryAge, Logger: d.Log})
+	sweeper := retention.New(db, nouns.runs, retention.Config{
+		Events: c.HistoryEvents, Age: c.HistoryAge, Runs: c.KeepRuns, RunsAge: c.KeepRunsAge, ResultsAge: c.KeepResultsAge, Logger: d.Log,
+	})
 	watch(d.Registerer, sessions, nouns.runs, rooms)
+	watchDropped(d.Registerer, sweeper)
 	return &Services{
 		Store:         db,
 		Authenticator: authenticator,
@@ -107,8 +110,11 @@ func sessionConfig(c config.Config, d Deps) session.Config {
 	}
 }
 
-// kindMemberChanged is the field of Event.payload that tells of memberships.
-const kindMemberChanged = 40
+// The fields of Event.payload that tell of runs and of memberships.
+const (
+	kindRunChanged    = 12
+	kindMemberChanged = 40
+)
 
 // listener hears what was committed. It is called by the store's writer, so it
 // never waits.
@@ -118,15 +124,21 @@ type listener struct {
 }
 
 // hear brings events to their rooms, and makes the sessions of a member whose
-// rights changed look at them again.
+// rights changed, and those in the room of a run that was deleted, look at them again.
 func (l *listener) hear(events []event.Event) {
 	l.rooms.Publish(events)
 	for _, ev := range events {
-		if ev.Kind != kindMemberChanged || l.sessions == nil {
+		if l.sessions == nil || ev.Kind != kindMemberChanged && (ev.Kind != kindRunChanged || ev.Room.Kind() != event.KindRun) {
 			continue
 		}
-		if m, err := ev.Decode(); err == nil {
+		m, err := ev.Decode()
+		if err != nil {
+			continue
+		}
+		if ev.Kind == kindMemberChanged {
 			l.sessions.Recheck(m.GetMemberChanged().GetMember().GetUser().GetId())
+		} else if m.GetRunChanged().GetChange() == pb.RunChange_RUN_CHANGE_DELETED {
+			l.sessions.RecheckRoom(ev.Room)
 		}
 	}
 }
@@ -159,4 +171,16 @@ func watch(r prometheus.Registerer, sessions *session.Server, runs *run.Service,
 	gauge("rooms", "Rooms that somebody is in.", rooms.Rooms)
 	gauge("publishers", "Runners that are publishing results.", runs.Publishers)
 	gauge("queued_bytes", "Durable events waiting in memory for slow sessions.", sessions.Waiting)
+}
+
+// watchDropped registers the counters of what is no longer kept.
+func watchDropped(r prometheus.Registerer, sweeper *retention.Sweeper) {
+	counter := func(name, help string, value func(retention.Dropped) int64) {
+		r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "tcmanager", Subsystem: "retention", Name: name, Help: help},
+			func() float64 { return float64(value(sweeper.Dropped())) }))
+	}
+	counter("events_dropped_total", "Events dropped from the logs of rooms.", func(d retention.Dropped) int64 { return d.Events })
+	counter("runs_deleted_total", "Runs deleted.", func(d retention.Dropped) int64 { return d.RunsDeleted })
+	counter("runs_trimmed_total", "Runs of which the results that passed and the output were dropped.", func(d retention.Dropped) int64 { return d.RunsTrimmed })
+	counter("rows_dropped_total", "Results, pieces of output and other rows dropped of those runs.", func(d retention.Dropped) int64 { return d.Rows })
 }

@@ -38,7 +38,7 @@ func benchSweep(b *testing.B, each int) {
 		alone = append(alone, appends(b, st, stop)...)
 		cancel()
 		sweeping := &timed{Store: st}
-		s := New(sweeping, Config{Events: benchEvents / 2, Age: time.Hour})
+		s := New(sweeping, nil, Config{Events: benchEvents / 2, Age: time.Hour})
 		stop, cancel = context.WithCancel(b.Context())
 		var appender sync.WaitGroup
 		appender.Go(func() { during = append(during, appends(b, st, stop)...) })

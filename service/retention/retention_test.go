@@ -26,6 +26,7 @@ type stage struct {
 	*scene.Scene
 	t        *testing.T
 	sweeping *calls
+	sweeper  *Sweeper
 	stop     context.CancelFunc
 	done     chan error
 }
@@ -90,7 +91,8 @@ func onStage(t *testing.T, cfg Config, fn func(*testing.T, *stage)) {
 		cfg.Logger = slog.New(slog.NewTextHandler(st.sweeping, &slog.HandlerOptions{Level: slog.LevelDebug}))
 		var ctx context.Context
 		ctx, st.stop = context.WithCancel(t.Context())
-		go func() { st.done <- New(st.sweeping, cfg).Run(ctx) }()
+		st.sweeper = New(st.sweeping, st, cfg)
+		go func() { st.done <- st.sweeper.Run(ctx) }()
 		fn(t, st)
 		st.stop()
 		if err := <-st.done; err != nil {
@@ -209,10 +211,10 @@ func TestMuchIsDroppedInStepsWithPausesForOthers(t *testing.T) {
 		if first := at[0].Sub(began); first < 0 || first > time.Minute {
 			t.Errorf("the first sweep began after %v, want within a minute", first)
 		}
-		if len(at) < 4 { // a step at least for each 500 rows, and one for requests
+		if len(at) < 5 { // a step at least for each 500 rows, one for runs, and one for requests
 			t.Fatalf("%d events were dropped in %d updates", 1280, len(at))
 		}
-		for i := range len(at) - 2 {
+		for i := range len(at) - 3 {
 			if d := at[i+1].Sub(at[i]); d < pause {
 				t.Errorf("%v between step %d and the next, want a pause of %v", d, i, pause)
 			}

@@ -294,7 +294,8 @@ func reopen(run *pb.Run) error {
 	if run.State != pb.RunState_RUN_STATE_ENDED {
 		return nil
 	}
-	if run.EndReason != pb.EndReason_END_REASON_ABORTED && run.EndReason != pb.EndReason_END_REASON_INTERRUPTED {
+	lost := run.EndReason == pb.EndReason_END_REASON_ABORTED || run.EndReason == pb.EndReason_END_REASON_INTERRUPTED
+	if !lost || run.ResultsTrimmed { // its tests can't be told apart any more
 		return errEnded
 	}
 	run.State, run.EndReason, run.EndedAt = pb.RunState_RUN_STATE_RUNNING, pb.EndReason_END_REASON_UNSPECIFIED, nil
@@ -590,6 +591,9 @@ func (s *Service) disconnect(ctx context.Context, key shardKey, incarnation uint
 	var told *progressOf
 	err := s.store.Update(ctx, func(tx store.Tx) error {
 		shard, err := tx.Shard(key.runID, key.shard)
+		if errors.Is(err, store.ErrNotFound) { // its run was deleted
+			return nil
+		}
 		if err != nil {
 			return fmt.Errorf("read shard %s of run %s: %w", key.shard, key.runID, err)
 		}

@@ -57,7 +57,7 @@ func (s *Service) readable(r store.Reader, userID, runID string) (*pb.Run, error
 func (s *Service) runFor(r store.Reader, userID, runID string, action access.Action) (*pb.Run, error) {
 	run, err := r.Run(runID)
 	if errors.Is(err, store.ErrNotFound) {
-		return nil, access.ErrDenied
+		return nil, missing(r, userID, runID, action)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read run %s: %w", runID, err)
@@ -221,7 +221,8 @@ func (s *Service) ReadOutput(ctx context.Context, req *pb.ReadOutputRequest) (*p
 type Room struct{ *Service }
 
 // Enter checks that a user may do something in a run's room. It returns
-// access.ErrDenied also for a run that doesn't exist.
+// access.ErrDenied also for a run that doesn't exist, and RUN_DELETED for one that was
+// deleted if the user may do it to others of its project.
 func (m Room) Enter(r store.Reader, userID string, room event.Room, action access.Action) (event.Room, error) {
 	_, err := m.runFor(r, userID, room.ID(), action)
 	return room, err

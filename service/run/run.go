@@ -176,7 +176,11 @@ func (s *Service) findOrStart(tx store.Tx, p *pb.Project, key string, info *pb.R
 		StartedAt: timestamppb.New(now), StartedBy: caller.Ref(),
 		ExpectedShards: shards, ExpectedTotal: total,
 	}
-	if err := tx.AddRun(run); err != nil {
+	err = tx.AddRun(run)
+	if errors.Is(err, store.ErrExists) { // by this key none was found
+		return nil, errKeyUsed
+	}
+	if err != nil {
 		return nil, fmt.Errorf("add run %q: %w", key, err)
 	}
 	return run, s.tell(tx, run, pb.RunChange_RUN_CHANGE_STARTED, caller.Ref(), now)
@@ -184,14 +188,28 @@ func (s *Service) findOrStart(tx store.Tx, p *pb.Project, key string, info *pb.R
 
 // tell appends a RunChanged event to the rooms of the run and of its project.
 func (s *Service) tell(tx store.Tx, run *pb.Run, change pb.RunChange, actor *pb.UserRef, now time.Time) error {
-	d, err := event.NewDraft(event.RunRoom(run.Id), now, actor, &pb.Event{Payload: &pb.Event_RunChanged{
-		RunChanged: &pb.RunChanged{Change: change, Run: s.withURL(run)},
-	}})
+	d, err := s.changed(run, change, actor, now)
 	if err != nil {
 		return err
 	}
 	_, err = tx.Append(d, d.For(event.ProjectRoom(run.ProjectId)))
 	return err
+}
+
+// tellRoom appends it to the run's room alone.
+func (s *Service) tellRoom(tx store.Tx, run *pb.Run, change pb.RunChange, now time.Time) error {
+	d, err := s.changed(run, change, nil, now)
+	if err != nil {
+		return err
+	}
+	_, err = tx.Append(d)
+	return err
+}
+
+func (s *Service) changed(run *pb.Run, change pb.RunChange, actor *pb.UserRef, now time.Time) (event.Draft, error) {
+	return event.NewDraft(event.RunRoom(run.Id), now, actor, &pb.Event{Payload: &pb.Event_RunChanged{
+		RunChanged: &pb.RunChanged{Change: change, Run: s.withURL(run)},
+	}})
 }
 
 // ReportResult records one result.
@@ -247,12 +265,16 @@ func (s *Service) FinishRun(ctx context.Context, req *pb.FinishRunRequest) (*pb.
 // change runs fn on a run that the caller may publish to, in a transaction. What
 // fn did to the Live is forgotten if it isn't committed.
 func (s *Service) change(ctx context.Context, runID string, caller identity.Caller, fn func(store.Tx, *Live) error) error {
-	return s.update(ctx, runID, func(tx store.Tx, live *Live) error {
+	err := s.update(ctx, runID, func(tx store.Tx, live *Live) error {
 		if err := access.Check(tx, caller.User.Id, live.Run.ProjectId, access.Publish); err != nil {
 			return err
 		}
 		return fn(tx, live)
 	})
+	if errors.Is(err, access.ErrDenied) {
+		return s.denied(ctx, caller.User.Id, runID)
+	}
+	return err
 }
 
 // update runs fn on a run in a transaction, and tells its readers how far it is.

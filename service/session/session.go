@@ -317,6 +317,18 @@ func (srv *Server) Recheck(userID string) {
 	})
 }
 
+// RecheckRoom makes every session in a room check that it may still be there, as
+// when the room has ended. It doesn't wait.
+func (srv *Server) RecheckRoom(room event.Room) {
+	srv.each(func(s *Session) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.rooms[room] != nil {
+			poke(s.check)
+		}
+	})
+}
+
 // drainTime is how long a client has to take what waits for it before its stream
 // is ended all the same.
 const drainTime = 2 * time.Second

@@ -164,6 +164,22 @@ type Trimmed struct {
 	More   bool // there may be more to drop
 }
 
+// Kept is how much of a run is kept.
+type Kept int
+
+// The runs of a store are one or the other. Of a deleted one nothing but its id,
+// its number and its key is kept, so that they name no other run.
+const (
+	KeptTrimmed Kept = 1 // without the results that passed, and without output
+	KeptWhole   Kept = 2
+)
+
+// Purged is what one call of PurgeRuns dropped.
+type Purged struct {
+	Rows int  // results, pieces of output, suites and pieces of the log
+	More bool // there may be more to drop
+}
+
 // Reader reads a snapshot. Lookups of one thing return ErrNotFound. Lists of a
 // thing that doesn't exist are empty, and so is what follows an item that
 // doesn't exist, or the recent events of a room that was never made.
@@ -193,6 +209,15 @@ type Reader interface {
 	// LastTotal returns Counts.total of the newest run of the project with this
 	// source and name that ended PASSED or FAILED; 0 if there is none.
 	LastTotal(projectID, source, name string) (uint32, error)
+	// EndedRuns returns the ids of runs that ended before a moment, of which as much
+	// is kept as said: those that ended first, at most limit.
+	EndedRuns(kept Kept, before time.Time, limit int) ([]string, error)
+	// SurplusRuns returns the ids of runs that ended before a moment and are not
+	// among the newest so many of their project: the oldest of each, at most limit.
+	SurplusRuns(newest int, before time.Time, limit int) ([]string, error)
+	// DeletedRun returns the id of the project that a deleted run was of;
+	// ErrNotFound for a run that is kept or never was.
+	DeletedRun(id string) (projectID string, err error)
 	// Shard returns a shard of a run.
 	Shard(runID, name string) (Shard, error)
 	// Shards returns a run's shards, by name.
@@ -258,10 +283,11 @@ type Tx interface {
 	// DeleteMember ends a membership; ErrNotFound if there was none.
 	DeleteMember(projectID, userID string) error
 
-	// AddRun stores a new run and sets its Number; ErrExists if the project has a
-	// run with this key. The run's room is made with it.
+	// AddRun stores a new run and sets its Number; ErrExists if the project has or
+	// had a run with this key. The run's room is made with it.
 	AddRun(*pb.Run) error
-	// PutRun stores a run's info, state, counts and times; its shards are stored by PutShard.
+	// PutRun stores a run's info, state, counts and times; its shards are stored by
+	// PutShard, and results_trimmed by TrimRun.
 	PutRun(*pb.Run) error
 	// PutShard makes or changes a shard.
 	PutShard(Shard) error
@@ -272,6 +298,19 @@ type Tx interface {
 	PutResults(runID string, results []Result) error
 	// AddOutput keeps output.
 	AddOutput(runID string, out []Output) error
+
+	// TrimRun sets the run's results_trimmed. The results of tests that passed, and
+	// all output, are dropped by PurgeRuns. It does nothing to a run that was trimmed
+	// before.
+	TrimRun(id string) error
+	// DeleteRun takes a run away: from now on nobody finds it, and its number and key
+	// stay taken. What belonged to it is dropped by PurgeRuns, with its room. The
+	// names of its tests stay known to the project.
+	DeleteRun(id string) error
+	// PurgeRuns drops what TrimRun and DeleteRun left behind, also before a restart.
+	// It does a bounded piece of work, so that the updates behind it wait for some
+	// milliseconds at most: call it again, in another update, while there is more.
+	PurgeRuns() (Purged, error)
 
 	// AddTestCase stores a new test case and sets its Key. Its room is made with it.
 	AddTestCase(*pb.TestCase) error

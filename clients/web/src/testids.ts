@@ -21,6 +21,7 @@
  *
  * Run page
  *   run-state                data-state: planned | running | failing | passed | failed | cancelled | timed-out | interrupted | aborted
+ *   results-trimmed          says that the results that passed, and the output, are no longer kept
  *   run-clock                the elapsed time
  *   count-total, count-passed, ... the number alone is its text, with commas; data-value is it without
  *   progress                 the segmented bar
@@ -40,6 +41,7 @@
  *   comment                  a comment; comment-input and comment-send write one
  */
 export const testids = {
+  resultsTrimmed: "results-trimmed",
   signIn: "sign-in",
   signInUser: "sign-in-user",
   connection: "connection-state",

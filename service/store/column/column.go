@@ -90,7 +90,7 @@ func Decode(b []byte, m proto.Message) error {
 
 // EncodeRun leaves out of a run what is kept elsewhere or nowhere.
 func EncodeRun(run *pb.Run) ([]byte, error) {
-	return Encode(run, "id", "project_id", "number", "key", "shards", "url")
+	return Encode(run, "id", "project_id", "number", "key", "shards", "url", "results_trimmed")
 }
 
 // EncodeCase leaves out of a test case what is kept in columns.

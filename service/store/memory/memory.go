@@ -41,6 +41,12 @@ func (c *Cache[K, V]) Put(k K, v V) {
 	c.added = append(c.added, k)
 }
 
+// Drop forgets k, whose row is being deleted.
+func (c *Cache[K, V]) Drop(k K) {
+	delete(c.young, k)
+	delete(c.old, k)
+}
+
 // Mark begins a function: Undo returns to here.
 func (c *Cache[K, V]) Mark() { c.added = c.added[:0] }
 

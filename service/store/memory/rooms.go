@@ -158,6 +158,17 @@ func (r *Rooms) Append(room *Room, d event.Draft, epoch uint64) event.Event {
 	return ev
 }
 
+// Forget forgets a room whose row is being deleted. It returns false, and forgets
+// nothing, if something of the room isn't written yet.
+func (r *Rooms) Forget(name event.Room) bool {
+	room := r.byName[name]
+	if room != nil && room.dirty {
+		return false
+	}
+	delete(r.byName, name)
+	return true
+}
+
 // Trim moves the trim mark of a room that is remembered, as its row's was moved.
 func (r *Rooms) Trim(name event.Room, mark event.Position) {
 	if room := r.byName[name]; room != nil {

@@ -215,7 +215,7 @@ func TestFrozenDatabaseIsSaidAndPasses(t *testing.T) {
 func TestAcknowledgedUpdatesSurviveAKill(t *testing.T) {
 	dsn, told := database(t), newTold()
 	for life := range 3 {
-		maps.Copy(told.acked, killedChild(t, dsn, life, 40+60*life, false))
+		maps.Copy(told.acked, killedChild(t, dsn, life, 40+60*life, ""))
 		s := open(t, Options{DSN: dsn})
 		told.check(t, s)
 		if err := s.Close(); err != nil {
@@ -231,7 +231,7 @@ func TestKillWhileALogIsTrimmedLeavesTheLogAndItsMarkTogether(t *testing.T) {
 	dsn := database(t)
 	epochs := map[uint64]uint64{} // of each acknowledged offset
 	for life := range 3 {
-		for _, p := range killedChild(t, dsn, life, 60+50*life, true) {
+		for _, p := range killedChild(t, dsn, life, 60+50*life, "trim") {
 			epochs[p.Offset] = p.Epoch
 		}
 		s := open(t, Options{DSN: dsn})
@@ -256,13 +256,14 @@ func TestKillWhileALogIsTrimmedLeavesTheLogAndItsMarkTogether(t *testing.T) {
 }
 
 // killedChild runs a child until it has acknowledged n updates, kills it, and
-// returns all that it acknowledged. With trim it drops old events all the while.
-func killedChild(t *testing.T, dsn string, life, n int, trim bool) map[string]event.Position {
+// returns all that it acknowledged. With a sweep it drops old events, or what is left
+// of runs, all the while.
+func killedChild(t *testing.T, dsn string, life, n int, sweep string) map[string]event.Position {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestCrashChild$", "-test.v")
-	cmd.Env = append(os.Environ(), childEnv+"="+dsn, fmt.Sprintf("%s_LIFE=%d", childEnv, life), fmt.Sprintf("%s_TRIM=%v", childEnv, trim))
+	cmd.Env = append(os.Environ(), childEnv+"="+dsn, fmt.Sprintf("%s_LIFE=%d", childEnv, life), childEnv+"_SWEEP="+sweep)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -305,8 +306,11 @@ func TestCrashChild(t *testing.T) {
 	}
 	var out sync.Mutex
 	var all sync.WaitGroup
-	if os.Getenv(childEnv+"_TRIM") == "true" {
+	switch os.Getenv(childEnv + "_SWEEP") {
+	case "trim":
 		all.Go(func() { trimForEver(t, s) })
+	case "purge":
+		all.Go(func() { purgeForEver(t, s) })
 	}
 	for w := range 8 {
 		all.Go(func() {

@@ -70,8 +70,8 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-// fillOthers puts many rows into the tables that a run doesn't fill, and has all of
-// them counted.
+// fillOthers puts many rows into the tables that a run doesn't fill, a million into
+// the log, and has all of them counted.
 func fillOthers(t *testing.T, dsn string) {
 	id := "convert_to(md5(i::text), 'UTF8')"
 	from := " FROM generate_series(100, 20000) i"
@@ -88,7 +88,8 @@ func fillOthers(t *testing.T, dsn string) {
 		"INSERT INTO notifications SELECT i, 100 + i % 500, "+id+", CASE WHEN i % 5 > 0 THEN 1 END, ''"+from,
 		"INSERT INTO requests SELECT "+id+", "+id+", '', '', '', i"+from,
 		"INSERT INTO rooms (num, name, newest_offset, newest_epoch, cut_offset, cut_at) SELECT i, "+id+", i % 900, 1, CASE WHEN i % 900 > 0 THEN 1 ELSE 0 END, i"+from,
-		"INSERT INTO event_batches SELECT 100 + i / 30, i, i, 1, i, ''"+from,
+		"INSERT INTO event_batches SELECT 100 + i / 30, i, i, 1, i, '' FROM generate_series(100, 1000000) i",
+		"INSERT INTO purges SELECT i FROM generate_series(100, 200) i",
 		"INSERT INTO results SELECT i / 1000, i, 2, i, i, 1, i % 9, true, '', '', ''"+from,
 		"ANALYZE")
 }
@@ -136,8 +137,8 @@ var indexes = []struct{ statement, index, cond string }{
 	{"sum(length(data)) OVER (ORDER BY num)", "output_of", "(run = $1) AND (name = $2) AND (attempt = $3) AND (num > $4)"},
 	{"WHERE r.state = 2 AND r.project", "runs_running", "(project = $0)"},
 	{"end_reason IN (1, 2)", "runs_completed", "(project = $0) AND (source = $2) AND (name = $3)"},
-	{"r.number < $2 ORDER BY r.number DESC", "runs_project_number_key", "(project = $0) AND (number < $2)"},
-	{"FROM run_suites WHERE run", "run_suites_order", "(run = $0)"},
+	{"r.number < $2 AND r.kept > 0 ORDER BY r.number DESC", "runs_kept", "(project = $0) AND (number < $2)"},
+	{"SELECT data FROM run_suites WHERE run", "run_suites_order", "(run = $0)"},
 	{"FROM comments WHERE test_case = $1 AND num > $2", "comments_of", "(test_case = $1) AND (num > $2)"},
 	{"WHERE user_num = $1 AND num < $2 ORDER BY", "notifications_of", "(user_num = $1) AND (num < $2)"},
 	{"num < $2 AND read_at IS NULL", "notifications_unread", "(user_num = $1) AND (num < $2)"},
@@ -148,7 +149,17 @@ var indexes = []struct{ statement, index, cond string }{
 	{longRooms, "rooms_long", "(length >= ($1 / 64))"},
 	{oldRooms, "rooms_old", "(cut_at < $1)"},
 	{longRooms, "event_batches_pkey", "(room = rooms.num)"},
-	{"DELETE FROM event_batches", "event_batches_pkey", "(room = d.room) AND (last <= d.last)"},
+	{"SELECT id FROM runs WHERE kept = $1", "runs_ended", "(kept = $1) AND (ended_at < $2)"},
+	{surplusRuns, "runs_kept", "(project = p.num)"},
+	{surplusRuns, "runs_kept", "(project = p.num) AND (number < runs.number)"},
+	{"SELECT seq, attempt, 0::bigint", "results_pkey", "(run = $1) AND (ROW(seq, attempt) > ROW($2, $3))"},
+	{"DELETE FROM results", "results_pkey", "(run = $1) AND (ROW(seq, attempt) > ROW($2, $3)) AND (ROW(seq, attempt) <= ROW($4, $5))"},
+	{"SELECT name, attempt, num, length(data)", "output_of", "(run = $1) AND (ROW(name, attempt, num) > ROW($2, $3, $4))"},
+	{"DELETE FROM output", "output_of", "(run = $1) AND (ROW(name, attempt, num) > ROW($2, $3, $4)) AND (ROW(name, attempt, num) <= ROW($5, $6, $7))"},
+	{"DELETE FROM run_suites", "run_suites_order", "(run = $1)"},
+	{"SELECT last, 0::bigint", "event_batches_pkey", "(room = $1) AND (last > $2)"},
+	{"DELETE FROM event_batches WHERE", "event_batches_pkey", "(room = $1) AND (last > $2) AND (last <= $3)"},
+	{"DELETE FROM event_batches b", "event_batches_pkey", "(room = d.room) AND (last <= d.last)"},
 	{"UPDATE rooms r SET newest_offset", "rooms_pkey", "(num = u.num)"},
 	{"FROM suite_names WHERE project = $1 AND sha256(name) = ANY", "suite_names_name", "(project = $1) AND (sha256(name) = ANY ($2))"},
 	{"JOIN test_names n ON n.suite = k.suite", "test_names_name", "(suite = k.suite) AND (sha256(name) = k.digest)"},

@@ -14,7 +14,7 @@ import (
 type runRef struct{ num, project int64 }
 
 func (r *reader) runRef(id string) (ref runRef, err error) {
-	err = r.row("SELECT num, project FROM runs WHERE id = $1", []any{text(id)}, &ref.num, &ref.project)
+	err = r.row("SELECT num, project FROM runs WHERE id = $1 AND kept > 0", []any{text(id)}, &ref.num, &ref.project)
 	if err != nil {
 		return runRef{}, fmt.Errorf("run %s: %w", id, err)
 	}
@@ -32,7 +32,7 @@ func (t *tx) runRef(id string) (runRef, error) {
 	return ref, err
 }
 
-const selectRun = `SELECT r.num, r.id, p.id, r.number, r.key, r.data
+const selectRun = `SELECT r.num, r.id, p.id, r.number, r.key, r.kept, r.data
 	FROM runs r JOIN projects p ON p.num = r.project `
 
 // storedRun is a run with its key.
@@ -46,9 +46,10 @@ func scanRun(rows rows) (storedRun, error) {
 		num              int64
 		id, project, key string
 		number           uint32
+		kept             store.Kept
 		data             []byte
 	)
-	if err := rows.Scan(&num, into(&id), into(&project), &number, into(&key), &data); err != nil {
+	if err := rows.Scan(&num, into(&id), into(&project), &number, into(&key), &kept, &data); err != nil {
 		return storedRun{}, err
 	}
 	run := &pb.Run{}
@@ -56,6 +57,7 @@ func scanRun(rows rows) (storedRun, error) {
 		return storedRun{}, err
 	}
 	run.Id, run.ProjectId, run.Number, run.Key = id, project, number, key
+	run.ResultsTrimmed = kept == store.KeptTrimmed
 	return storedRun{num, run}, nil
 }
 
@@ -92,7 +94,7 @@ func (r *reader) runsWithShards(where string, args ...any) ([]*pb.Run, error) {
 
 // Run returns a run with its shards.
 func (r *reader) Run(id string) (*pb.Run, error) {
-	run, err := r.oneRun("WHERE r.id = $1", text(id))
+	run, err := r.oneRun("WHERE r.id = $1 AND r.kept > 0", text(id))
 	if err != nil {
 		return nil, fmt.Errorf("run %s: %w", id, err)
 	}
@@ -101,7 +103,7 @@ func (r *reader) Run(id string) (*pb.Run, error) {
 
 // RunByKey returns a project's run with its shards.
 func (r *reader) RunByKey(projectID, key string) (*pb.Run, error) {
-	run, err := r.oneRun("WHERE p.id = $1 AND r.key = $2", text(projectID), text(key))
+	run, err := r.oneRun("WHERE p.id = $1 AND r.key = $2 AND r.kept > 0", text(projectID), text(key))
 	if err != nil {
 		return nil, fmt.Errorf("run with key %q of project %s: %w", key, projectID, err)
 	}
@@ -117,7 +119,7 @@ func (r *reader) Runs(projectID string, before uint32, limit int) ([]*pb.Run, er
 	runs, err := all(r, func(rows rows) (*pb.Run, error) {
 		f, err := scanRun(rows)
 		return f.run, err
-	}, selectRun+"WHERE r.project = (SELECT num FROM projects WHERE id = $1) AND r.number < $2 ORDER BY r.number DESC LIMIT $3", text(projectID), below, max(limit, 0))
+	}, selectRun+"WHERE r.project = (SELECT num FROM projects WHERE id = $1) AND r.number < $2 AND r.kept > 0 ORDER BY r.number DESC LIMIT $3", text(projectID), below, max(limit, 0))
 	if err != nil {
 		return nil, fmt.Errorf("runs of project %s: %w", projectID, err)
 	}
@@ -242,7 +244,7 @@ func scanShardOf(runID string) func(rows) (store.Shard, error) {
 
 // Shards returns a run's shards.
 func (r *reader) Shards(runID string) ([]store.Shard, error) {
-	shards, err := all(r, scanShardOf(runID), selectShard+"WHERE run = (SELECT num FROM runs WHERE id = $1) ORDER BY name", text(runID))
+	shards, err := all(r, scanShardOf(runID), selectShard+"WHERE run = (SELECT num FROM runs WHERE id = $1 AND kept > 0) ORDER BY name", text(runID))
 	if err != nil {
 		return nil, fmt.Errorf("shards of run %s: %w", runID, err)
 	}
@@ -251,7 +253,7 @@ func (r *reader) Shards(runID string) ([]store.Shard, error) {
 
 // Shard returns a shard of a run.
 func (r *reader) Shard(runID, name string) (store.Shard, error) {
-	shards, err := all(r, scanShardOf(runID), selectShard+"WHERE run = (SELECT num FROM runs WHERE id = $1) AND name = $2", text(runID), text(name))
+	shards, err := all(r, scanShardOf(runID), selectShard+"WHERE run = (SELECT num FROM runs WHERE id = $1 AND kept > 0) AND name = $2", text(runID), text(name))
 	if err == nil && len(shards) == 0 {
 		err = store.ErrNotFound
 	}
@@ -294,7 +296,7 @@ func (r *reader) Suites(runID string, limit int) ([]*pb.Suite, error) {
 		}
 		s := &pb.Suite{}
 		return s, column.Decode(data, s)
-	}, `SELECT data FROM run_suites WHERE run = (SELECT num FROM runs WHERE id = $1)
+	}, `SELECT data FROM run_suites WHERE run = (SELECT num FROM runs WHERE id = $1 AND kept > 0)
 		ORDER BY substring(name FROM 1 FOR 512), name LIMIT $2`, text(runID), max(limit, 0))
 	if err != nil {
 		return nil, fmt.Errorf("suites of run %s: %w", runID, err)

@@ -8,12 +8,12 @@ import (
 )
 
 // trimBounds is the work of one call of TrimLogs, some milliseconds of the writer.
-var trimBounds = trimBudget{batches: 500, bytes: 4 << 20}
+var trimBounds = budget{rows: 500, bytes: 4 << 20}
 
-// trimBudget is what may still be dropped.
-type trimBudget struct{ batches, bytes int }
+// budget is what may still be dropped in a call.
+type budget struct{ rows, bytes int }
 
-func (b *trimBudget) spent() bool { return b.batches <= 0 || b.bytes <= 0 }
+func (b *budget) spent() bool { return b.rows <= 0 || b.bytes <= 0 }
 
 // The oldest batches of the rooms of which the oldest one can go, by an index that
 // has just those. What this group appended isn't written yet and doesn't count: so
@@ -29,23 +29,23 @@ const (
 // TrimLogs drops old events, first of the longest logs, then of the oldest.
 func (t *tx) TrimLogs(h store.History) (store.Trimmed, error) {
 	var done store.Trimmed
-	budget := trimBounds
+	left := trimBounds
 	keep := int64(max(h.Events, store.LeastHistory))
 	if h.Events > 0 {
 		long := func(newest int64, b oldBatch) bool { return newest-b.last >= keep }
-		if err := t.trimRooms(&done, &budget, long, longRooms, keep); err != nil {
+		if err := t.trimRooms(&done, &left, long, longRooms, keep); err != nil {
 			return store.Trimmed{}, err
 		}
 	}
-	if !h.Since.IsZero() && !budget.spent() {
+	if !h.Since.IsZero() && !left.spent() {
 		since := h.Since.UnixMicro()
 		old := func(newest int64, b oldBatch) bool { return b.at < since && newest-b.last >= store.LeastHistory }
-		if err := t.trimRooms(&done, &budget, old, oldRooms, since); err != nil {
+		if err := t.trimRooms(&done, &left, old, oldRooms, since); err != nil {
 			return store.Trimmed{}, err
 		}
 	}
-	done.More = done.More || budget.spent()
-	t.bytes += trimBounds.bytes - budget.bytes
+	done.More = done.More || left.spent()
+	t.bytes += trimBounds.bytes - left.bytes
 	return done, nil
 }
 
@@ -68,8 +68,8 @@ type cuts struct{ room, last, epoch, next, nextAt []int64 }
 
 // trimRooms drops batches of the rooms that a query finds, in two statements for
 // all of them.
-func (t *tx) trimRooms(done *store.Trimmed, budget *trimBudget, drop func(newest int64, b oldBatch) bool, sql string, arg int64) error {
-	limit := budget.batches + 1
+func (t *tx) trimRooms(done *store.Trimmed, left *budget, drop func(newest int64, b oldBatch) bool, sql string, arg int64) error {
+	limit := left.rows + 1
 	rooms, rows, err := t.oldRooms(sql, arg, limit)
 	if err != nil {
 		return fmt.Errorf("find logs to trim: %w", err)
@@ -79,7 +79,7 @@ func (t *tx) trimRooms(done *store.Trimmed, budget *trimBudget, drop func(newest
 	}
 	var c cuts
 	for _, r := range rooms {
-		t.trimRoom(done, budget, &c, r, drop)
+		t.trimRoom(done, left, &c, r, drop)
 	}
 	if len(c.room) == 0 {
 		return nil
@@ -119,11 +119,11 @@ func (t *tx) oldRooms(sql string, arg int64, limit int) (found []*oldRoom, n int
 // trimRoom drops a room's oldest batches while drop says so, but never the last one
 // that was read: the row of the room says where the next one ends. The trim mark
 // moves to the last event dropped, with the epoch that event had.
-func (t *tx) trimRoom(done *store.Trimmed, budget *trimBudget, c *cuts, r *oldRoom, drop func(newest int64, b oldBatch) bool) {
+func (t *tx) trimRoom(done *store.Trimmed, left *budget, c *cuts, r *oldRoom, drop func(newest int64, b oldBatch) bool) {
 	n := 0
-	for n+1 < len(r.batches) && !budget.spent() && drop(r.newest, r.batches[n]) {
-		budget.batches--
-		budget.bytes -= r.batches[n].bytes
+	for n+1 < len(r.batches) && !left.spent() && drop(r.newest, r.batches[n]) {
+		left.rows--
+		left.bytes -= r.batches[n].bytes
 		n++
 	}
 	if n == 0 {

@@ -350,7 +350,7 @@ func TestCheckOfABackupStopsWithItsContext(t *testing.T) {
 func TestRestoreKeepsWhatWasThereAsAWholeDataFile(t *testing.T) {
 	from := backupFile(t)
 	path := dataPath(t)
-	killed := killedChild(t, path, 0, 30, false) // its PATH-wal holds what it wrote
+	killed := killedChild(t, path, 0, 30, "") // its PATH-wal holds what it wrote
 	if info, err := os.Stat(path + "-wal"); err != nil || info.Size() == 0 {
 		t.Fatalf("there is no log to be kept: %v", err)
 	}
@@ -489,7 +489,7 @@ func TestBackupOntoAFullDisk(t *testing.T) {
 // of the right name for the data file's own.
 func TestTheLogOfADamagedFileIsNotPlayedIntoTheRestoredOne(t *testing.T) {
 	from, path := backupFile(t), dataPath(t)
-	killed := killedChild(t, path, 0, 30, false)
+	killed := killedChild(t, path, 0, 30, "")
 	if err := patch(path, 0, bytes.Repeat([]byte{0xa5}, 200)); err != nil {
 		t.Fatal(err)
 	}

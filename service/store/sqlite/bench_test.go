@@ -274,3 +274,118 @@ func BenchmarkAppendDuringBackup(tb *testing.B) {
 	}
 	tb.ReportMetric(float64(info.Size())/1e6, "backup-MB")
 }
+
+// BenchmarkAppendTo appends one event a commit, in turns to a log that had ten and to
+// one that had a million: whatever else the machine does, it does to both.
+func BenchmarkAppendTo(tb *testing.B) {
+	b := newBench(tb)
+	lengths := []int{10, 1_000_000}
+	took := map[int][]time.Duration{}
+	room := func(n int) event.Room { return event.Room(fmt.Sprintf("project:%d", n)) }
+	for _, n := range lengths {
+		for left := n; left > 0; {
+			drafts := make([]event.Draft, min(left, 1000))
+			for i := range drafts {
+				drafts[i] = b.drafts[i].For(room(n))
+			}
+			left -= len(drafts)
+			appendAll(tb, b.s, drafts...)
+		}
+	}
+	for tb.Loop() {
+		for _, n := range lengths {
+			start := time.Now()
+			appendAll(tb, b.s, b.drafts[0].For(room(n)))
+			took[n] = append(took[n], time.Since(start))
+		}
+	}
+	for _, n := range lengths {
+		slices.Sort(took[n])
+		tb.ReportMetric(float64(took[n][len(took[n])/2].Microseconds()), fmt.Sprintf("p50-µs-of-%d", n))
+	}
+}
+
+func appendAll(tb testing.TB, s *Store, drafts ...event.Draft) {
+	err := s.Update(tb.Context(), func(tx store.Tx) error {
+		_, err := tx.Append(drafts...)
+		return err
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// BenchmarkAppendDuringPurge deletes a run of a million results, with their events,
+// while somebody appends, one event after the other, each in a commit of its own. It
+// reports what an append waits for alone and meanwhile, how long a step takes of the
+// writer, and how long it takes until all is gone.
+func BenchmarkAppendDuringPurge(tb *testing.B) {
+	const results, pause = 1_000_000, 10 * time.Millisecond
+	b := newBench(tb)
+	b.begin(0)
+	for base := 0; base < results; base += benchTests {
+		for i := range b.results {
+			b.results[i].Seq = uint64(base + i + 1)
+		}
+		for from := 0; from < benchTests; from += benchCommit {
+			b.commit(from)
+		}
+	}
+	room := event.Room("project:p")
+	var steps []time.Duration
+	rows := 0
+	purge := func() error {
+		for more := true; more; {
+			err := b.s.Update(tb.Context(), func(tx store.Tx) error {
+				began := time.Now()
+				done, err := tx.PurgeRuns()
+				steps, rows, more = append(steps, time.Since(began)), rows+done.Rows, done.More
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			time.Sleep(pause)
+		}
+		return nil
+	}
+	tb.ReportMetric(0, "ns/op")
+	for _, phase := range []struct {
+		name string
+		do   func() error
+	}{
+		{"alone", func() error { time.Sleep(5 * time.Second); return nil }},
+		{"delete", func() error {
+			return b.s.Update(tb.Context(), func(tx store.Tx) error { return tx.DeleteRun(b.run.Id) })
+		}},
+		{"purge", purge},
+	} {
+		var took []time.Duration
+		var appender sync.WaitGroup
+		ctx, stop := context.WithCancel(tb.Context())
+		appender.Go(func() {
+			for ctx.Err() == nil {
+				began := time.Now()
+				appendAll(tb, b.s, b.drafts[0].For(room))
+				took = append(took, time.Since(began))
+			}
+		})
+		began := time.Now()
+		if err := phase.do(); err != nil {
+			tb.Error(err)
+		}
+		tb.ReportMetric(time.Since(began).Seconds(), phase.name+"-s")
+		stop()
+		appender.Wait()
+		report(tb, phase.name, took)
+	}
+	report(tb, "step", steps)
+	tb.ReportMetric(float64(rows), "rows")
+}
+
+func report(tb *testing.B, name string, took []time.Duration) {
+	slices.Sort(took)
+	tb.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, name+"-median-ms")
+	tb.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, name+"-p99-ms")
+	tb.ReportMetric(float64(took[len(took)-1].Microseconds())/1000, name+"-max-ms")
+}

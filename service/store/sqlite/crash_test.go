@@ -29,7 +29,7 @@ func TestAcknowledgedUpdatesSurviveAKill(t *testing.T) {
 	path := dataPath(t)
 	acked := map[string]event.Position{}
 	for life := range 4 {
-		maps.Copy(acked, killedChild(t, path, life, 40+60*life, false))
+		maps.Copy(acked, killedChild(t, path, life, 40+60*life, ""))
 		s := open(t, Options{Path: path})
 		err := s.View(t.Context(), func(r store.Reader) error {
 			for id, p := range acked {
@@ -60,7 +60,7 @@ func TestKillWhileALogIsTrimmedLeavesTheLogAndItsMarkTogether(t *testing.T) {
 	path := dataPath(t)
 	epochs := map[uint64]uint64{} // of each acknowledged offset
 	for life := range 5 {
-		for _, p := range killedChild(t, path, life, 60+50*life, true) {
+		for _, p := range killedChild(t, path, life, 60+50*life, "trim") {
 			epochs[p.Offset] = p.Epoch
 		}
 		s := open(t, Options{Path: path})
@@ -126,13 +126,14 @@ func checkIntegrity(t *testing.T, s *Store) {
 }
 
 // killedChild runs a child until it has acknowledged n updates, kills it, and
-// returns all that it acknowledged. With trim it drops old events all the while.
-func killedChild(t *testing.T, path string, life, n int, trim bool) map[string]event.Position {
+// returns all that it acknowledged. With a sweep it drops old events, or what is left
+// of runs, all the while.
+func killedChild(t *testing.T, path string, life, n int, sweep string) map[string]event.Position {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestCrashChild$", "-test.v")
-	cmd.Env = append(os.Environ(), childEnv+"="+path, fmt.Sprintf("%s_LIFE=%d", childEnv, life), fmt.Sprintf("%s_TRIM=%v", childEnv, trim))
+	cmd.Env = append(os.Environ(), childEnv+"="+path, fmt.Sprintf("%s_LIFE=%d", childEnv, life), childEnv+"_SWEEP="+sweep)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -175,8 +176,11 @@ func TestCrashChild(t *testing.T) {
 	}
 	var out sync.Mutex
 	var all sync.WaitGroup
-	if os.Getenv(childEnv+"_TRIM") == "true" {
+	switch os.Getenv(childEnv + "_SWEEP") {
+	case "trim":
 		all.Go(func() { trimForEver(t, s) })
+	case "purge":
+		all.Go(func() { purgeForEver(t, s) })
 	}
 	for w := range 8 {
 		all.Go(func() {

@@ -66,6 +66,8 @@ func (w *watched) Close() error {
 var accepted = map[string]string{
 	"SCAN probe":                      "it has one row",
 	"SCAN r USING INDEX runs_running": "it has only the running ones, and all are wanted",
+	"SCAN q":                          "it has only runs of which something is left to drop, and the first is wanted",
+	"SCAN p USING COVERING INDEX sqlite_autoindex_projects_2": "each project is looked at, once a sweep",
 }
 
 // sorted are beginnings of queries that sort what they return: a project's members,
@@ -75,7 +77,7 @@ var sorted = []string{"SELECT u.id, u.name", "SELECT p.id, p.key"}
 // indexes are those that statements have to use, by a part of their text: another
 // one, or the order of a table, would also do without a scan, and read far more.
 var indexes = []struct{ statement, index string }{
-	{"FROM event_batches WHERE room = ? AND last > ?", "event_batches_place (room=? AND last>?)"},
+	{"FROM event_batches WHERE room = ? AND last > ?", "event_batches_place (room=? AND last>?"},
 	{"FROM event_batches WHERE room = ? ORDER BY last DESC", "event_batches_place (room=?)"},
 	{"r.last = 1 AND r.seq > ?", "PRIMARY KEY (run=? AND seq>?)"},
 	{"AND r.status = ? AND r.seq > ?", "results_status (run=? AND status=? AND seq>?)"},
@@ -97,6 +99,15 @@ var indexes = []struct{ statement, index string }{
 	{"FROM rooms WHERE newest_offset - cut_offset >= ?", "rooms_long (<expr>>?)"},
 	{"FROM rooms WHERE cut_at < ?", "rooms_old (cut_at<?)"},
 	{"SELECT last, epoch, at, length(data)", "event_batches_place (room=?)"},
+	{"SELECT id FROM runs WHERE kept = ? AND ended_at < ?", "runs_ended (kept=? AND ended_at<?)"},
+	{"FROM projects p CROSS JOIN runs r", "runs_kept (project=? AND number<?)"},
+	{"FROM projects p CROSS JOIN runs r", "runs_kept (project=?)"},
+	{"AND r.number < ? AND r.kept > 0", "runs_kept (project=? AND number<?)"},
+	{"SELECT seq, attempt, 0, length(data)", "PRIMARY KEY (run=? AND (seq,attempt)>(?,?))"},
+	{"DELETE FROM results WHERE", "PRIMARY KEY (run=? AND (seq,attempt)>(?,?) AND (seq,attempt)<(?,?))"},
+	{"SELECT name, attempt, num, length(data)", "output_of (run=? AND (name,attempt)>(?,?))"},
+	{"DELETE FROM output", "INTEGER PRIMARY KEY (rowid=?)"},
+	{"SELECT last, 0, 0, length(data)", "event_batches_place (room=? AND last>?)"},
 	{"DELETE FROM event_batches WHERE room = ? AND last <= ?", "event_batches_place (room=? AND last<?)"},
 }
 

@@ -14,14 +14,14 @@ import (
 type runRef struct{ num, project int64 }
 
 func (r *reader) runRef(id string) (ref runRef, err error) {
-	err = r.c.row("SELECT num, project FROM runs WHERE id = ?", []any{id}, &ref.num, &ref.project)
+	err = r.c.row("SELECT num, project FROM runs WHERE id = ? AND kept > 0", []any{id}, &ref.num, &ref.project)
 	if err != nil {
 		return runRef{}, fmt.Errorf("run %s: %w", id, err)
 	}
 	return ref, nil
 }
 
-const selectRun = `SELECT r.num, r.id, p.id, r.number, r.key, r.data
+const selectRun = `SELECT r.num, r.id, p.id, r.number, r.key, r.kept, r.data
 	FROM runs r JOIN projects p ON p.num = r.project `
 
 // storedRun is a run with its key.
@@ -35,9 +35,10 @@ func scanRun(rows *sql.Rows) (storedRun, error) {
 		num              int64
 		id, project, key string
 		number           uint32
+		kept             store.Kept
 		data             []byte
 	)
-	if err := rows.Scan(&num, &id, &project, &number, &key, &data); err != nil {
+	if err := rows.Scan(&num, &id, &project, &number, &key, &kept, &data); err != nil {
 		return storedRun{}, err
 	}
 	run := &pb.Run{}
@@ -45,6 +46,7 @@ func scanRun(rows *sql.Rows) (storedRun, error) {
 		return storedRun{}, err
 	}
 	run.Id, run.ProjectId, run.Number, run.Key = id, project, number, key
+	run.ResultsTrimmed = kept == store.KeptTrimmed
 	return storedRun{num, run}, nil
 }
 
@@ -81,7 +83,7 @@ func (r *reader) runsWithShards(where string, args ...any) ([]*pb.Run, error) {
 
 // Run returns a run with its shards.
 func (r *reader) Run(id string) (*pb.Run, error) {
-	run, err := r.oneRun("WHERE r.id = ?", id)
+	run, err := r.oneRun("WHERE r.id = ? AND r.kept > 0", id)
 	if err != nil {
 		return nil, fmt.Errorf("run %s: %w", id, err)
 	}
@@ -90,7 +92,7 @@ func (r *reader) Run(id string) (*pb.Run, error) {
 
 // RunByKey returns a project's run with its shards.
 func (r *reader) RunByKey(projectID, key string) (*pb.Run, error) {
-	run, err := r.oneRun("WHERE p.id = ? AND r.key = ?", projectID, key)
+	run, err := r.oneRun("WHERE p.id = ? AND r.key = ? AND r.kept > 0", projectID, key)
 	if err != nil {
 		return nil, fmt.Errorf("run with key %q of project %s: %w", key, projectID, err)
 	}
@@ -106,7 +108,7 @@ func (r *reader) Runs(projectID string, before uint32, limit int) ([]*pb.Run, er
 	runs, err := all(r.c, func(rows *sql.Rows) (*pb.Run, error) {
 		f, err := scanRun(rows)
 		return f.run, err
-	}, selectRun+"WHERE p.id = ? AND r.number < ? ORDER BY r.number DESC LIMIT ?", projectID, below, max(limit, 0))
+	}, selectRun+"WHERE p.id = ? AND r.number < ? AND r.kept > 0 ORDER BY r.number DESC LIMIT ?", projectID, below, max(limit, 0))
 	if err != nil {
 		return nil, fmt.Errorf("runs of project %s: %w", projectID, err)
 	}
@@ -180,7 +182,7 @@ func (t *tx) PutRun(run *pb.Run) error {
 		return err
 	}
 	err = t.c.change(`UPDATE runs SET state = ?, end_reason = ?, source = ?, name = ?, total = ?, started_at = ?, ended_at = ?, data = ?
-		WHERE id = ?`, int64(run.State), int64(run.EndReason), run.GetInfo().GetSource(), run.GetInfo().GetName(),
+		WHERE id = ? AND kept > 0`, int64(run.State), int64(run.EndReason), run.GetInfo().GetSource(), run.GetInfo().GetName(),
 		run.GetCounts().GetTotal(), column.Micros(run.StartedAt), column.Micros(run.EndedAt), data, run.Id)
 	if err != nil {
 		return fmt.Errorf("store run %s: %w", run.Id, err)
@@ -207,7 +209,7 @@ func (r *reader) shards(run int64, runID string) ([]store.Shard, error) {
 
 // Shards returns a run's shards.
 func (r *reader) Shards(runID string) ([]store.Shard, error) {
-	shards, err := all(r.c, scanShard(runID), selectShard+"WHERE run = (SELECT num FROM runs WHERE id = ?) ORDER BY name", runID)
+	shards, err := all(r.c, scanShard(runID), selectShard+"WHERE run = (SELECT num FROM runs WHERE id = ? AND kept > 0) ORDER BY name", runID)
 	if err != nil {
 		return nil, fmt.Errorf("shards of run %s: %w", runID, err)
 	}
@@ -216,7 +218,7 @@ func (r *reader) Shards(runID string) ([]store.Shard, error) {
 
 // Shard returns a shard of a run.
 func (r *reader) Shard(runID, name string) (store.Shard, error) {
-	shards, err := all(r.c, scanShard(runID), selectShard+"WHERE run = (SELECT num FROM runs WHERE id = ?) AND name = ?", runID, name)
+	shards, err := all(r.c, scanShard(runID), selectShard+"WHERE run = (SELECT num FROM runs WHERE id = ? AND kept > 0) AND name = ?", runID, name)
 	if err == nil && len(shards) == 0 {
 		err = store.ErrNotFound
 	}
@@ -255,7 +257,7 @@ func (r *reader) Suites(runID string, limit int) ([]*pb.Suite, error) {
 		}
 		s := &pb.Suite{}
 		return s, column.Decode(data, s)
-	}, "SELECT data FROM run_suites WHERE run = (SELECT num FROM runs WHERE id = ?) ORDER BY name LIMIT ?", runID, max(limit, 0))
+	}, "SELECT data FROM run_suites WHERE run = (SELECT num FROM runs WHERE id = ? AND kept > 0) ORDER BY name LIMIT ?", runID, max(limit, 0))
 	if err != nil {
 		return nil, fmt.Errorf("suites of run %s: %w", runID, err)
 	}

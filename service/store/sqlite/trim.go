@@ -10,12 +10,12 @@ import (
 
 // trimBounds is the work of one call of TrimLogs, 2 to 3 ms of the writer: rows of
 // one event cost 3.6 µs each, those of a frame 2.3 ms a megabyte.
-var trimBounds = trimBudget{batches: 500, bytes: 1 << 20}
+var trimBounds = budget{rows: 500, bytes: 1 << 20}
 
-// trimBudget is what may still be dropped.
-type trimBudget struct{ batches, bytes int }
+// budget is what may still be dropped in a call.
+type budget struct{ rows, bytes int }
 
-func (b *trimBudget) spent() bool { return b.batches <= 0 || b.bytes <= 0 }
+func (b *budget) spent() bool { return b.rows <= 0 || b.bytes <= 0 }
 
 // The rooms of which the oldest batch can go. What this group appended isn't
 // written yet and doesn't count: so a batch that is written always stays.
@@ -27,23 +27,23 @@ const (
 // TrimLogs drops old events, first of the longest logs, then of the oldest.
 func (t *tx) TrimLogs(h store.History) (store.Trimmed, error) {
 	var done store.Trimmed
-	budget := trimBounds
+	left := trimBounds
 	keep := int64(max(h.Events, store.LeastHistory))
 	if h.Events > 0 {
 		long := func(newest int64, b oldBatch) bool { return newest-b.last >= keep }
-		if err := t.trimRooms(&done, &budget, long, longRooms, keep); err != nil {
+		if err := t.trimRooms(&done, &left, long, longRooms, keep); err != nil {
 			return store.Trimmed{}, err
 		}
 	}
-	if !h.Since.IsZero() && !budget.spent() {
+	if !h.Since.IsZero() && !left.spent() {
 		since := h.Since.UnixMicro()
 		old := func(newest int64, b oldBatch) bool { return b.at < since && newest-b.last >= store.LeastHistory }
-		if err := t.trimRooms(&done, &budget, old, oldRooms, since); err != nil {
+		if err := t.trimRooms(&done, &left, old, oldRooms, since); err != nil {
 			return store.Trimmed{}, err
 		}
 	}
-	done.More = budget.spent()
-	t.bytes += trimBounds.bytes - budget.bytes
+	done.More = left.spent()
+	t.bytes += trimBounds.bytes - left.bytes
 	return done, nil
 }
 
@@ -62,19 +62,19 @@ type oldBatch struct {
 
 // trimRooms drops batches of the rooms that a query finds, by an index that has
 // just those with something to drop.
-func (t *tx) trimRooms(done *store.Trimmed, budget *trimBudget, drop func(newest int64, b oldBatch) bool, query string, arg int64) error {
+func (t *tx) trimRooms(done *store.Trimmed, left *budget, drop func(newest int64, b oldBatch) bool, query string, arg int64) error {
 	rooms, err := all(t.c, func(rows *sql.Rows) (r written, err error) {
 		err = rows.Scan(&r.num, &r.name, &r.newest, &r.trim)
 		return r, err
-	}, query, arg, budget.batches)
+	}, query, arg, left.rows)
 	if err != nil {
 		return fmt.Errorf("find logs to trim: %w", err)
 	}
 	for _, r := range rooms {
-		if budget.spent() {
+		if left.spent() {
 			return nil
 		}
-		if err := t.trimRoom(done, budget, r, drop); err != nil {
+		if err := t.trimRoom(done, left, r, drop); err != nil {
 			return fmt.Errorf("trim the log of %s: %w", r.name, err)
 		}
 	}
@@ -83,19 +83,19 @@ func (t *tx) trimRooms(done *store.Trimmed, budget *trimBudget, drop func(newest
 
 // trimRoom drops a room's oldest batches while drop says so. The trim mark moves
 // to the last event dropped, with the epoch that event had.
-func (t *tx) trimRoom(done *store.Trimmed, budget *trimBudget, r written, drop func(newest int64, b oldBatch) bool) error {
+func (t *tx) trimRoom(done *store.Trimmed, left *budget, r written, drop func(newest int64, b oldBatch) bool) error {
 	var dropped, next oldBatch
 	err := t.c.each("SELECT last, epoch, at, length(data) FROM event_batches WHERE room = ? ORDER BY last LIMIT ?",
-		[]any{r.num, budget.batches + 1}, func(rows *sql.Rows) error {
+		[]any{r.num, left.rows + 1}, func(rows *sql.Rows) error {
 			if err := rows.Scan(&next.last, &next.epoch, &next.at, &next.bytes); err != nil {
 				return err
 			}
-			if budget.spent() || !drop(r.newest, next) {
+			if left.spent() || !drop(r.newest, next) {
 				return errStop
 			}
 			dropped = next
-			budget.batches--
-			budget.bytes -= next.bytes
+			left.rows--
+			left.bytes -= next.bytes
 			return nil
 		})
 	if err != nil || dropped.last == 0 {

@@ -47,6 +47,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Opener) {
 		{"requests", requestTests},
 		{"the log", logTests},
 		{"trimming", trimTests},
+		{"retention of runs", retentionTests},
 		{"updates", updateTests},
 		{"views", viewTests},
 		{"life", lifeTests},

@@ -40,6 +40,10 @@ function describeRun({ change, run }: RunChanged): string {
       return `${name} started`;
     case RunChange.ENDED:
       return `${name} ended: ${words(EndReason[run?.endReason ?? 0])}`;
+    case RunChange.TRIMMED:
+      return `${name}: what passed is no longer kept`;
+    case RunChange.DELETED:
+      return `${name} was deleted`;
     default:
       return `${name}: a runner changed`;
   }

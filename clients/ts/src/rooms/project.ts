@@ -1,5 +1,11 @@
 import type { Event } from "@tcmanager/gen/tcmanager/v1/event_pb";
-import { type Run, type RunProgress, RunState } from "@tcmanager/gen/tcmanager/v1/execution_pb";
+import {
+  type Run,
+  RunChange,
+  type RunChanged,
+  type RunProgress,
+  RunState,
+} from "@tcmanager/gen/tcmanager/v1/execution_pb";
 import {
   type Member,
   MemberChange,
@@ -51,9 +57,7 @@ export function reduceProject(state: ProjectState, message: RoomMessage): Projec
 function reduceEvent(state: ProjectState, { payload }: Event): ProjectState {
   switch (payload.case) {
     case "runChanged":
-      return payload.value.run === undefined
-        ? state
-        : { ...state, runs: putRun(state.runs, payload.value.run) };
+      return { ...state, runs: changeRun(state.runs, payload.value) };
     case "runProgress":
       return { ...state, runs: progress(state.runs, payload.value) };
     case "memberChanged":
@@ -88,7 +92,9 @@ function progress(runs: readonly Run[], update: Counted & Pick<RunProgress, "run
   return run === undefined ? runs : runs.with(at, applyProgress(run, update));
 }
 
-function putRun(runs: readonly Run[], run: Run): readonly Run[] {
+function changeRun(runs: readonly Run[], { change, run }: RunChanged): readonly Run[] {
+  if (run === undefined) return runs;
+  if (change === RunChange.DELETED) return runs.filter(({ id }) => id !== run.id);
   const at = runs.findIndex(({ id }) => id === run.id);
   if (at >= 0) return runs.with(at, run);
   return newestFirst([...runs, run]).slice(0, maxRuns);

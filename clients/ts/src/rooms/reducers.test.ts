@@ -235,6 +235,14 @@ describe("a project", () => {
     expect(next.runs[1], "the others stay the same objects").toBe(state.runs[0]);
   });
 
+  test("drops a run that was deleted, and keeps the others", () => {
+    const deleted = run(1, {});
+    const value = { change: RunChange.DELETED, run: deleted };
+    const next = reduceProject(state, events(event({ case: "runChanged", value })));
+    expect(next.runs.map(({ id }) => id)).toEqual(["run2"]);
+    expect(reduceProject(next, events(event({ case: "runChanged", value }))).runs).toEqual(next.runs);
+  });
+
   test("does not take older counts for a run that has ended", () => {
     const ended = run(4, { state: RunState.ENDED, counts: { total: 9 } });
     const next = reduceProject(
@@ -422,6 +430,28 @@ describe("a run", () => {
     expect(state).toMatchObject({ rowsState: "loading", rowsLoaded: 0, rowsExpected: 10 });
   });
 
+  test("keeps the server's counts of suites when what passed was trimmed", () => {
+    const room = new RunRoom();
+    room.apply(snapshot);
+    const trimmed = { id: "r", state: RunState.ENDED, counts: { total: 10 }, resultsTrimmed: true };
+    room.apply(
+      events(event({ case: "runChanged", value: { change: RunChange.TRIMMED, run: trimmed } }, 101n)),
+    );
+    room.rowsComplete();
+    const state = room.snapshot();
+    expect(state.run?.resultsTrimmed).toBe(true);
+    expect(state.suites.get("s")?.counts?.total).toBe(10);
+    expect(state).toMatchObject({ rowsLoaded: state.rowsExpected });
+  });
+
+  test("shows what it was while it ends because the run was deleted", () => {
+    const room = new RunRoom();
+    room.apply(snapshot);
+    const deleted = { change: RunChange.DELETED, run: { id: "r", number: 1 } };
+    room.apply(events(event({ case: "runChanged", value: deleted }, 101n)));
+    expect(room.snapshot().run?.counts?.total).toBe(10);
+  });
+
   test("gives the same objects for what did not change", () => {
     const room = new RunRoom();
     room.apply(snapshot);
@@ -501,8 +531,14 @@ describe("a line about an event", () => {
         case: "runChanged",
         value: { change: RunChange.ENDED, run: { number: 7, endReason: EndReason.FAILED } },
       }),
+      event({ case: "runChanged", value: { change: RunChange.DELETED, run: { number: 7 } } }),
       event({ case: undefined }),
     ].map(describeEvent);
-    expect(lines).toEqual(["TestX timed out", "run #7 ended: failed", "something this version doesn't know"]);
+    expect(lines).toEqual([
+      "TestX timed out",
+      "run #7 ended: failed",
+      "run #7 was deleted",
+      "something this version doesn't know",
+    ]);
   });
 });

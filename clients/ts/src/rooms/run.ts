@@ -3,6 +3,7 @@ import type { Event } from "@tcmanager/gen/tcmanager/v1/event_pb";
 import {
   type ListResultsResponse,
   type Run,
+  RunChange,
   type Suite,
   type SuiteExecutionUpdate,
   SuiteSchema,
@@ -32,7 +33,7 @@ export interface RunState {
   readonly rows: RowTable;
   /** rows.version when this snapshot was made. */
   readonly rowsVersion: number;
-  /** "complete" means that rows holds every test, and stays so live. */
+  /** "complete" means that rows holds every test that the server keeps, and stays so live. */
   readonly rowsState: RowsState;
   /** Why rowsState is "failed"; undefined otherwise. */
   readonly rowsError: TcmError | undefined;
@@ -121,7 +122,8 @@ export class RunRoom {
   /** The state now. Parts that didn't change since the last call are the same objects. */
   snapshot(): RunState {
     const rows = this.#rows;
-    if (this.#rowsState === "complete") this.#countSuites();
+    // Of a run whose results were trimmed the suites know more than the rows.
+    if (this.#rowsState === "complete" && !this.#run?.resultsTrimmed) this.#countSuites();
     if (this.#running.version !== rows.runningVersion) {
       this.#running = { version: rows.runningVersion, rows: rows.running() };
     }
@@ -139,7 +141,9 @@ export class RunRoom {
       rowsState: this.#rowsState,
       rowsError: this.#rowsError,
       rowsLoaded: rows.length,
-      rowsExpected: Math.max(rows.length, this.#run?.counts?.total ?? 0),
+      rowsExpected: this.#run?.resultsTrimmed
+        ? rows.length
+        : Math.max(rows.length, this.#run?.counts?.total ?? 0),
     };
   }
 
@@ -167,7 +171,8 @@ export class RunRoom {
       case "suiteExecution":
         return this.#suite(payload.value, offset);
       case "runChanged":
-        this.#run = payload.value.run ?? this.#run;
+        // Of a run that was deleted the event has next to nothing: the room ends, and what was known stays till then.
+        if (payload.value.change !== RunChange.DELETED) this.#run = payload.value.run ?? this.#run;
         return;
       case "runProgress":
         this.#run = this.#run && applyProgress(this.#run, payload.value);

@@ -14,10 +14,12 @@ import { type Output, type OutputName, useOutput } from "./useOutput";
 interface OutputPaneProps extends OutputName {
   /** Whether more may still be printed. */
   readonly live: boolean;
+  /** Whether the server no longer keeps it. */
+  readonly trimmed: boolean;
 }
 
 /** What a test, a suite or the run printed. */
-export function OutputPane({ live, ...name }: OutputPaneProps) {
+export function OutputPane({ live, trimmed, ...name }: OutputPaneProps) {
   const output = useOutput(name, live);
   const [text, setText] = useState("");
   const [wanted] = useDebouncedValue(text, 120);
@@ -58,7 +60,7 @@ export function OutputPane({ live, ...name }: OutputPaneProps) {
         )}
         <Download output={output} name={name} />
       </div>
-      <Body output={output} live={live} found={found} current={current} />
+      <Body output={output} live={live} trimmed={trimmed} found={found} current={current} />
     </section>
   );
 }
@@ -66,19 +68,22 @@ export function OutputPane({ live, ...name }: OutputPaneProps) {
 interface BodyProps {
   readonly output: Output;
   readonly live: boolean;
+  readonly trimmed: boolean;
   readonly found: readonly number[];
   readonly current: number | undefined;
 }
 
-function Body({ output, live, found, current }: BodyProps) {
+function Body({ output, live, trimmed, found, current }: BodyProps) {
   if (output.state === "failed" && output.version === 0) {
     return (
       <Failing title="The output could not be read" error={output.error} onRetry={output.loadMore} compact />
     );
   }
   if (output.state === "loading") return <Loading label="Loading output" lines={5} />;
-  if (output.lines.length === 0)
-    return <p className={styles.quiet}>{live ? "Nothing was printed yet." : "Nothing was printed."}</p>;
+  if (output.lines.length === 0) {
+    const ended = trimmed ? "What was printed is no longer kept." : "Nothing was printed.";
+    return <p className={styles.quiet}>{live ? "Nothing was printed yet." : ended}</p>;
+  }
   return (
     <>
       <OutputLines

@@ -79,6 +79,10 @@ type Config struct {
 	HistoryEvents int           // of one room; at least the 20 that are its recent activity
 	HistoryAge    time.Duration
 
+	KeepRuns       int           // of a project, the newest so many; 0 for all
+	KeepRunsAge    time.Duration // since their end; 0 for ever
+	KeepResultsAge time.Duration // since the end of their run; 0 for as long as the run
+
 	BackupDir   string // of the backups the server takes by itself; empty for none
 	BackupEvery time.Duration
 	BackupKeep  int

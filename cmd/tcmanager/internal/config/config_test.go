@@ -84,6 +84,9 @@ func TestTheDefaultsOfSessionsAreRight(t *testing.T) {
 		c.HistoryAge != 30*24*time.Hour || c.CommandRate != 200 || c.CommandBurst != 1000 || c.SignalRate != 50 || c.SignalBurst != 200 {
 		t.Errorf("%+v", c)
 	}
+	if c.KeepRuns != 0 || c.KeepRunsAge != 0 || c.KeepResultsAge != 0 { // nobody loses a run without having said so
+		t.Errorf("%+v", c)
+	}
 	if c.BackupDir != "" || c.BackupEvery != 24*time.Hour || c.BackupKeep != 7 {
 		t.Errorf("%+v", c)
 	}
@@ -119,7 +122,7 @@ func TestEveryOptionCanBeSetByTheEnvironment(t *testing.T) {
 		"TCM_CONFIG": file(t, ""), "TCM_TLS_CERT": pair.Cert, "TCM_TLS_KEY": pair.Key, "TCM_REALTIME": "true", "TCM_TRANSPORTS": "watch, native,watch",
 		"TCM_QUEUE_BYTES": "65536", "TCM_REPLAY_EVENTS": "20", "TCM_MAX_SESSIONS": "10", "TCM_MAX_USER_SESSIONS": "11", "TCM_MAX_ROOMS": "12",
 		"TCM_COMMAND_RATE": "13", "TCM_COMMAND_BURST": "14", "TCM_SIGNAL_RATE": "15", "TCM_SIGNAL_BURST": "16",
-		"TCM_HISTORY_EVENTS": "21", "TCM_HISTORY_AGE": "17h",
+		"TCM_HISTORY_EVENTS": "21", "TCM_HISTORY_AGE": "17h", "TCM_KEEP_RUNS": "22", "TCM_KEEP_RUNS_AGE": "23h", "TCM_KEEP_RESULTS_AGE": "24h",
 		"TCM_STORE": "postgres://tcm:" + secret + "@db/tcm", "TCM_BACKUP_DIR": "/b", "TCM_BACKUP_EVERY": "18h", "TCM_BACKUP_KEEP": "3",
 	}
 	c, settings, err := load(t, nil, env)
@@ -130,11 +133,12 @@ func TestEveryOptionCanBeSetByTheEnvironment(t *testing.T) {
 		string(c.HS256Secret), c.RS256PublicKey != nil, c.Issuer, c.Audience, c.LogLevel, c.LogFormat, c.RunGrace, c.HeartbeatInterval,
 		c.HeartbeatTimeout, c.AuthTimeout, c.StopTimeout, c.CallRate, c.CallBurst, c.MessageRate, c.MessageBurst, c.MaxMessageBytes, c.MaxConnections,
 		c.TLSCertFile, c.TLSKeyFile, c.Realtime, c.Transports, c.QueueBytes, c.ReplayEvents, c.MaxSessions, c.MaxUserSessions, c.MaxRooms,
-		c.CommandRate, c.CommandBurst, c.SignalRate, c.SignalBurst, c.HistoryEvents, c.HistoryAge, c.BackupDir, c.BackupEvery, c.BackupKeep, c.Store)
+		c.CommandRate, c.CommandBurst, c.SignalRate, c.SignalBurst, c.HistoryEvents, c.HistoryAge, c.KeepRuns, c.KeepRunsAge, c.KeepResultsAge,
+		c.BackupDir, c.BackupEvery, c.BackupKeep, c.Store)
 	want := fmt.Sprint("localhost:1", "[::1]:2", "[::1]:3", "/d", true, "https://x.example.org", false, []string{"https://a.example.org", "http://b:8"}, true,
 		secret, true, "i", "a", slog.LevelWarn, "json", 7*time.Second, 3*time.Second,
 		8*time.Second, time.Second, 2*time.Second, 1.5, 2, 0.0, 4, 65536, 9,
-		pair.Cert, pair.Key, true, []string{"watch", "native"}, 65536, 20, 10, 11, 12, 13.0, 14, 15.0, 16, 21, 17*time.Hour, "/b", 18*time.Hour, 3, "postgres://tcm:"+secret+"@db/tcm")
+		pair.Cert, pair.Key, true, []string{"watch", "native"}, 65536, 20, 10, 11, 12, 13.0, 14, 15.0, 16, 21, 17*time.Hour, 22, 23*time.Hour, 24*time.Hour, "/b", 18*time.Hour, 3, "postgres://tcm:"+secret+"@db/tcm")
 	if got != want {
 		t.Errorf("\n got %s\nwant %s", got, want)
 	}
@@ -184,6 +188,9 @@ func TestAWrongValueNamesItselfAndWhatIsAllowed(t *testing.T) {
 		{[]string{"--transports", "native,carrier-pigeon"}, []string{"--transports", `"carrier-pigeon"`, "native, websocket, watch"}},
 		{[]string{"--transports", ""}, []string{"--transports", "--realtime=false"}},
 		{[]string{"--history-events", "19"}, []string{"--history-events", "from 20"}},
+		{[]string{"--keep-runs", "-1"}, []string{"--keep-runs", "from 0"}},
+		{[]string{"--keep-runs-age", "30"}, []string{"--keep-runs-age", "from 1h0m0s", "or 0"}},
+		{[]string{"--keep-results-age", "59m"}, []string{"--keep-results-age", "from 1h0m0s", "or 0"}},
 		{[]string{"--backup-every", "1s"}, []string{"--backup-every", "1m0s"}},
 		{[]string{"--backup-keep", "0"}, []string{"--backup-keep", "from 1"}},
 		{[]string{"--max-rooms", "0"}, []string{"--max-rooms", "from 1"}},

@@ -145,6 +145,13 @@ var options = []option{
 	{group: groupHistory, name: "history-age", kind: "duration", def: "720h", usage: "how long they are kept, but for the newest 20 of a room",
 		set: duration(func(c *Config) *time.Duration { return &c.HistoryAge }, time.Minute, 10*365*24*time.Hour)},
 
+	{group: groupHistory, name: "keep-runs", kind: "number", def: "0", usage: "how many runs of a project are kept, the newest ones; 0 for all",
+		set: integer(func(c *Config) *int { return &c.KeepRuns }, 0, 1e9)},
+	{group: groupHistory, name: "keep-runs-age", kind: "duration", def: "0s", usage: "how long a run is kept after its end; 0 for ever",
+		set: durationOrNone(func(c *Config) *time.Duration { return &c.KeepRunsAge }, time.Hour, 100*365*24*time.Hour)},
+	{group: groupHistory, name: "keep-results-age", kind: "duration", def: "0s", usage: "how long the output of a run, and its results that passed, are kept; the run, its counts and its failures stay; 0 for as long as the run",
+		set: durationOrNone(func(c *Config) *time.Duration { return &c.KeepResultsAge }, time.Hour, 100*365*24*time.Hour)},
+
 	{group: groupBackup, name: "backup-dir", kind: "dir", usage: "a folder for backups that the server takes by itself, better on another disk; none are taken without",
 		set: text(func(c *Config) *string { return &c.BackupDir }, anything)},
 	{group: groupBackup, name: "backup-every", kind: "duration", def: "24h", usage: "how often; the first one at once if the newest is older",
@@ -319,6 +326,21 @@ func duration(field func(*Config) *time.Duration, low, high time.Duration) func(
 			return fmt.Errorf("%q is not a duration from %s to %s, for example 30s or 2m", s, low, high)
 		}
 		*field(c) = v
+		return nil
+	}
+}
+
+// durationOrNone takes 0 too, which is in no range that would make sense.
+func durationOrNone(field func(*Config) *time.Duration, low, high time.Duration) func(*Config, string) error {
+	some := duration(field, low, high)
+	return func(c *Config, s string) error {
+		if v, err := time.ParseDuration(s); err == nil && v == 0 {
+			*field(c) = 0
+			return nil
+		}
+		if err := some(c, s); err != nil {
+			return fmt.Errorf("%w, or 0", err)
+		}
 		return nil
 	}
 }

@@ -440,6 +440,13 @@ const (
 	RunChange_RUN_CHANGE_SHARD RunChange = 2
 	// It ended.
 	RunChange_RUN_CHANGE_ENDED RunChange = 3
+	// testrun only: what it says of tests that passed, and all output, is no longer
+	// kept.
+	RunChange_RUN_CHANGE_TRIMMED RunChange = 4
+	// It was deleted, since runs as old are no longer kept. The run of the event has
+	// its id, project, key and number alone. Its room ends: who is in it is evicted
+	// with RUN_DELETED.
+	RunChange_RUN_CHANGE_DELETED RunChange = 5
 )
 
 // Enum value maps for RunChange.
@@ -449,12 +456,16 @@ var (
 		1: "RUN_CHANGE_STARTED",
 		2: "RUN_CHANGE_SHARD",
 		3: "RUN_CHANGE_ENDED",
+		4: "RUN_CHANGE_TRIMMED",
+		5: "RUN_CHANGE_DELETED",
 	}
 	RunChange_value = map[string]int32{
 		"RUN_CHANGE_UNSPECIFIED": 0,
 		"RUN_CHANGE_STARTED":     1,
 		"RUN_CHANGE_SHARD":       2,
 		"RUN_CHANGE_ENDED":       3,
+		"RUN_CHANGE_TRIMMED":     4,
+		"RUN_CHANGE_DELETED":     5,
 	}
 )
 
@@ -1290,8 +1301,12 @@ type Run struct {
 	// About how many tests to expect, as said by the runner or learned from the
 	// last run of the same name; 0 if unknown.
 	ExpectedTotal uint32 `protobuf:"varint,16,opt,name=expected_total,json=expectedTotal,proto3" json:"expected_total,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Whether the results of tests that passed, and all output, are no longer kept:
+	// the counts and the suites are of all tests, the rows only of those that did
+	// not pass.
+	ResultsTrimmed bool `protobuf:"varint,17,opt,name=results_trimmed,json=resultsTrimmed,proto3" json:"results_trimmed,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Run) Reset() {
@@ -1434,6 +1449,13 @@ func (x *Run) GetExpectedTotal() uint32 {
 		return x.ExpectedTotal
 	}
 	return 0
+}
+
+func (x *Run) GetResultsTrimmed() bool {
+	if x != nil {
+		return x.ResultsTrimmed
+	}
+	return false
 }
 
 // Shard is one runner's stream into a run.
@@ -3709,7 +3731,7 @@ const file_tcmanager_v1_execution_proto_rawDesc = "" +
 	"\x06branch\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\x06branch\x12\x1f\n" +
 	"\x06commit\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18@R\x06commit\x12\x1f\n" +
 	"\x06ci_url\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x10R\x05ciUrl\x12%\n" +
-	"\x0eexpected_total\x18\x06 \x01(\rR\rexpectedTotal\"\x82\x05\n" +
+	"\x0eexpected_total\x18\x06 \x01(\rR\rexpectedTotal\"\xab\x05\n" +
 	"\x03Run\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
@@ -3731,7 +3753,8 @@ const file_tcmanager_v1_execution_proto_rawDesc = "" +
 	"\x06shards\x18\r \x03(\v2\x13.tcmanager.v1.ShardR\x06shards\x12'\n" +
 	"\x0fexpected_shards\x18\x0e \x01(\rR\x0eexpectedShards\x12\x10\n" +
 	"\x03url\x18\x0f \x01(\tR\x03url\x12%\n" +
-	"\x0eexpected_total\x18\x10 \x01(\rR\rexpectedTotal\"\xe5\x01\n" +
+	"\x0eexpected_total\x18\x10 \x01(\rR\rexpectedTotal\x12'\n" +
+	"\x0fresults_trimmed\x18\x11 \x01(\bR\x0eresultsTrimmed\"\xe5\x01\n" +
 	"\x05Shard\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12.\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x18.tcmanager.v1.ShardStateR\x05state\x12-\n" +
@@ -3942,12 +3965,14 @@ const file_tcmanager_v1_execution_proto_rawDesc = "" +
 	"\x17SHARD_STATE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10SHARD_STATE_LIVE\x10\x01\x12\x1c\n" +
 	"\x18SHARD_STATE_DISCONNECTED\x10\x02\x12\x18\n" +
-	"\x14SHARD_STATE_FINISHED\x10\x03*k\n" +
+	"\x14SHARD_STATE_FINISHED\x10\x03*\x9b\x01\n" +
 	"\tRunChange\x12\x1a\n" +
 	"\x16RUN_CHANGE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12RUN_CHANGE_STARTED\x10\x01\x12\x14\n" +
 	"\x10RUN_CHANGE_SHARD\x10\x02\x12\x14\n" +
-	"\x10RUN_CHANGE_ENDED\x10\x032\x98\x05\n" +
+	"\x10RUN_CHANGE_ENDED\x10\x03\x12\x16\n" +
+	"\x12RUN_CHANGE_TRIMMED\x10\x04\x12\x16\n" +
+	"\x12RUN_CHANGE_DELETED\x10\x052\x98\x05\n" +
 	"\x10ExecutionService\x12_\n" +
 	"\x0ePublishResults\x12#.tcmanager.v1.PublishResultsRequest\x1a$.tcmanager.v1.PublishResultsResponse(\x010\x01\x12I\n" +
 	"\bStartRun\x12\x1d.tcmanager.v1.StartRunRequest\x1a\x1e.tcmanager.v1.StartRunResponse\x12U\n" +

@@ -162,6 +162,7 @@ function Shown({ subject, run, onClose }: ShownProps) {
         name={subject.name}
         attempt={attempt}
         live={ofRun ? isLive(run) : subject.live}
+        trimmed={run.resultsTrimmed}
       />
     </>
   );

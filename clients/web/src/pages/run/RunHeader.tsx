@@ -46,6 +46,15 @@ export function RunHeader({ run, presence, view }: RunHeaderProps) {
         <RunProgress run={run} view={view} />
       </header>
       <Lost run={run} />
+      {run.resultsTrimmed && (
+        <div className={styles.trimmed} role="status" data-testid={testids.resultsTrimmed}>
+          <Icon name="clock" />
+          <span>
+            This server no longer keeps what tests of this run printed, nor the results of those that passed.
+            The counts are still of all tests.
+          </span>
+        </div>
+      )}
     </>
   );
 }

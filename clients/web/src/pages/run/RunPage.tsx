@@ -28,7 +28,7 @@ export function RunPage({ id }: { readonly id: string }) {
   if (snapshot.state === "failed") {
     return (
       <Failing
-        title="This run can't be opened"
+        title={snapshot.error?.reason === "RUN_DELETED" ? "This run was deleted" : "This run can't be opened"}
         error={snapshot.error}
         actions={
           <Link href="/" className="link">
