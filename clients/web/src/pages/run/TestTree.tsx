@@ -34,7 +34,11 @@ export function TestTree({ tree, snapshot, view, onReload }: TestTreeProps) {
   return (
     <Panel
       title="Tests"
-      count={countOf(snapshot)}
+      count={
+        <span data-testid={testids.testsKnown} data-value={snapshot.rowsLoaded}>
+          {countOf(snapshot)}
+        </span>
+      }
       aside={<TreeButtons onSetAll={setAllOpen} onOutput={() => view.select("")} />}
       className={styles.panel}
     >
