@@ -120,10 +120,22 @@ function told(run: BurstRun): readonly string[] {
   );
 }
 
+/** Saves how the page looks, wide and narrow, by day and by night, if somebody wants to see it. */
 async function picture(page: QuietPage, name: string): Promise<void> {
   if (pictures === undefined) return;
   await mkdir(pictures, { recursive: true });
-  await page.picture(join(pictures, `${name}.png`));
+  for (const [look, { width, height }] of [
+    ["wide", size],
+    ["narrow", { width: 420, height: 900 }],
+  ] as const) {
+    // In a narrow window they cover the rest.
+    if (look === "narrow") await page.evaluate(`document.querySelector('[aria-label="Close details"]')?.click()`);
+    for (const dark of [false, true]) {
+      await page.resize({ width, height, dark });
+      await page.picture(join(pictures, `${name}, ${look}, ${dark ? "dark" : "light"}.png`));
+    }
+  }
+  await page.resize(size);
 }
 
 /** The processor time that the page's main thread has spent. */
@@ -262,7 +274,6 @@ it.each(cases.filter(({ name }) => only === undefined || name === only))(
       const events = await trace.stop();
       await stopProfile();
       await save(`${name}.trace.json`, { traceEvents: events });
-      await picture(page, `${name} after`);
       const tasks = longestTasksMs(events);
       table[name] = {
         cpuMs,
@@ -270,6 +281,7 @@ it.each(cases.filter(({ name }) => only === undefined || name === only))(
         tasksOver50CpuMs: tasks.filter((ms) => ms > 50).length,
         ...(await page.evaluate<Figures>("meter.stop()")),
       };
+      await picture(page, name);
       await check?.(page, run);
       await page.send("Page.close");
     } finally {
