@@ -1,5 +1,12 @@
 // How a page stands a burst of results. Prints figures and asserts only that
 // the page shows what was published: machines differ. make bench-page
+//
+// The results are published to a real server while the network keeps what it
+// sends to the page, and then come at BENCH_RATE a second, however fast the
+// server's store is; one case has them as the server sends them. The page is
+// measured from within, by its own performance API, and by the browser's trace
+// where only processor time tells something, on a machine that does other things
+// as well. BENCH_PROFILES=dir keeps profiles and traces, TCM_PICTURES=dir pictures.
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createClient } from "@tcmanager/client";
@@ -129,7 +136,8 @@ async function picture(page: QuietPage, name: string): Promise<void> {
     ["narrow", { width: 420, height: 900 }],
   ] as const) {
     // In a narrow window they cover the rest.
-    if (look === "narrow") await page.evaluate(`document.querySelector('[aria-label="Close details"]')?.click()`);
+    if (look === "narrow")
+      await page.evaluate(`document.querySelector('[aria-label="Close details"]')?.click()`);
     for (const dark of [false, true]) {
       await page.resize({ width, height, dark });
       await page.picture(join(pictures, `${name}, ${look}, ${dark ? "dark" : "light"}.png`));
@@ -198,7 +206,11 @@ const runPage: Case = {
     return await placesOf(page, row(3), row(5));
   },
   complete: allKnown,
-  check: async (page, run) => expect(await page.evaluate(tallies)).toEqual(told(run)),
+  check: async (page, run) => {
+    // Whoever clicked on a failure has led the tree away from its packages.
+    await page.click('[aria-label="Collapse all"]');
+    await expect.poll(() => page.evaluate(tallies)).toEqual(told(run));
+  },
 };
 
 const cases: readonly Case[] = [
@@ -213,10 +225,6 @@ const cases: readonly Case[] = [
       await page.until(`document.querySelector('[data-testid="status-widget"]')`);
       return await placesOf(page, row(0), row(1));
     },
-    check: async (page, run) => {
-      await page.click('[aria-label="Collapse all"]');
-      await expect.poll(() => page.evaluate(tallies)).toEqual(told(run));
-    },
   },
   {
     ...runPage,
@@ -229,7 +237,10 @@ const cases: readonly Case[] = [
       await page.evaluate(`${all}.id = "only-all"; ${failed}.id = "only-failed"; 0`);
       return await placesOf(page, "#only-failed", "#only-all");
     },
-    check: async () => {},
+    check: async (page, run) => {
+      await page.click("#only-all");
+      await runPage.check?.(page, run);
+    },
   },
   { ...runPage, name: "run, half of it fails", failsEvery: 2 },
   { ...runPage, name: "run, as the server sends it", live: true },

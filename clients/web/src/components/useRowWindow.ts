@@ -26,7 +26,7 @@ export interface RowWindow {
  * come in a burst cost no more than 20.
  */
 export function useRowWindow({ scroll, count, rowHeight, overscan }: RowWindowOptions): RowWindow {
-  const [seen, setSeen] = useState({ first: 0, rows: 0 });
+  const [seen, setSeen] = useState<Seen>({ first: 0, rows: 0 });
   useLayoutEffect(() => {
     const box = scroll.current;
     if (box === null) return;
@@ -59,9 +59,22 @@ export function useRowWindow({ scroll, count, rowHeight, overscan }: RowWindowOp
     [scroll, rowHeight],
   );
 
-  // The list may have become shorter than what was in sight.
-  const top = Math.max(0, Math.min(seen.first, count - seen.rows));
-  const first = Math.max(0, top - overscan);
-  const end = Math.min(count, top + seen.rows + overscan);
+  const { first, end } = rowsAround(seen, count, overscan);
   return useMemo(() => ({ first, end, scrollTo }), [first, end, scrollTo]);
+}
+
+/** What a box was scrolled to: its first row in sight, and how many rows fit. */
+export interface Seen {
+  readonly first: number;
+  readonly rows: number;
+}
+
+/** rowsAround is the rows in sight and overscan more on both sides, of a list that may have become shorter since. */
+export function rowsAround(
+  seen: Seen,
+  count: number,
+  overscan: number,
+): { readonly first: number; readonly end: number } {
+  const top = Math.max(0, Math.min(seen.first, count - seen.rows));
+  return { first: Math.max(0, top - overscan), end: Math.min(count, top + seen.rows + overscan) };
 }
