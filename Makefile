@@ -99,6 +99,10 @@ SOAK_CONNS ?= 1000
 soak: build ## Let SOAK_CONNS clients come and go for SOAK_S seconds, and see that the server is as it was.
 	$(GO) run ./cmd/tcmanager/internal/soak -server bin/tcmanager -connections $(SOAK_CONNS) -seconds $(SOAK_S)
 
+.PHONY: bench-page
+bench-page: build ## Measure how the page stands BENCH_RESULTS (200000) results at BENCH_RATE (70000) a second; BENCH_ONLY names a case.
+	@npm run bench --workspace clients/web --silent
+
 .PHONY: clean
 clean: ## Remove what was built; data/ stays.
 	rm -rf bin clients/web/dist/assets clients/web/dist/*.html .cache

@@ -1,3 +1,5 @@
+import { Pace } from "./pace";
+
 /** What an environment may notice about the machine and the page. "input" is a sign of a person, now and then. */
 export type WakeSignal = "online" | "offline" | "visible" | "hidden" | "input" | "page-hide";
 
@@ -14,7 +16,7 @@ export interface Environment {
   readonly uuid: () => string;
   /** Calls run once after delayMs. Returns the function that prevents it. */
   readonly after: (delayMs: number, run: () => void) => () => void;
-  /** Calls run once, soon, when it suits the display; used to batch notifications. */
+  /** Calls run once, soon, when it suits the display and the page isn't busy; used to batch notifications. */
   readonly frame: (run: () => void) => void;
   /** Whether there is a network at all; true when not known. */
   readonly online: () => boolean;
@@ -41,7 +43,7 @@ export function browserEnvironment(): Environment {
       const timer = setTimeout(run, Math.min(Math.max(delayMs, 0), 2 ** 31 - 1));
       return () => clearTimeout(timer);
     },
-    frame: nextFrame,
+    frame: pace.next,
     online: () => globalThis.navigator?.onLine ?? true,
     visible: () => typeof document === "undefined" || document.visibilityState === "visible",
     tryLock: webLocks(),
@@ -73,11 +75,19 @@ function randomUuid(): string {
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
 }
 
+/** All that a page shows goes at one pace. */
+const pace = new Pace({
+  now: () => performance.now(),
+  beforePaint,
+  afterPaint,
+  after: (delayMs, run) => void setTimeout(run, delayMs),
+});
+
 /**
- * nextFrame takes whichever comes first of the next animation frame and a
+ * beforePaint takes whichever comes first of the next animation frame and a
  * timer: a hidden page has no frames, yet its title must follow.
  */
-function nextFrame(run: () => void): void {
+function beforePaint(run: () => void): void {
   let done = false;
   const once = () => {
     if (done) return;
@@ -90,6 +100,16 @@ function nextFrame(run: () => void): void {
   } else {
     setTimeout(once, 50);
   }
+}
+
+/** afterPaint takes the next task: what is asked for in a frame comes after its picture. */
+function afterPaint(run: () => void): void {
+  const { port1, port2 } = new MessageChannel();
+  port1.onmessage = () => {
+    port1.close();
+    run();
+  };
+  port2.postMessage(undefined);
 }
 
 /** A hand on the mouse makes hundreds of events; one in this time is news enough. */

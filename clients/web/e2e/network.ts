@@ -6,6 +6,7 @@ import {
 } from "node:http";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { buffer } from "node:stream/consumers";
+import { Valve } from "./valve";
 
 /** What becomes of a websocket: it comes through, or is refused with 403, or is dropped or hangs once it was agreed on. */
 export type WebSocketFate = "passed" | "refused" | "dropped" | "hung";
@@ -33,6 +34,8 @@ export class Network {
   private readonly sockets = new Set<Socket>();
   private readonly forgotten = new Set<Socket>();
   private readonly pairs = new Set<Pair>();
+  /** One for what each websocket brings to its browser. */
+  private readonly valves = new Set<Valve>();
   private readonly door = createServer((socket) => this.arrive(socket));
   private readonly bufferer = createHttpServer((asked, answer) => this.pass(asked, answer));
 
@@ -66,6 +69,17 @@ export class Network {
       this.swallow(pair.browser.unpipe());
       this.swallow(pair.server.unpipe());
     }
+  }
+
+  /** Keeps what the websockets that are there bring to browsers; returns how many bytes that are by now. */
+  hold(): () => number {
+    for (const valve of this.valves) valve.close();
+    return () => [...this.valves].reduce((sum, { bytes }) => sum + bytes, 0);
+  }
+
+  /** Lets what was kept go, on each websocket at a rate; resolves when all is on its way. */
+  async release(bytesPerSecond: number): Promise<void> {
+    await Promise.all([...this.valves].map((valve) => valve.open(bytesPerSecond)));
   }
 
   /** Begins to work again, and resets the connections that it doesn't know any more. */
@@ -102,7 +116,8 @@ export class Network {
 
   private connect(browser: Socket, head: Buffer): void {
     browser.pause();
-    const fate = /^upgrade: *websocket/im.test(head.toString("latin1")) ? this.websockets : "passed";
+    const isWebSocket = /^upgrade: *websocket/im.test(head.toString("latin1"));
+    const fate = isWebSocket ? this.websockets : "passed";
     if (this.state === "silent") return this.swallow(browser);
     if (fate === "refused") {
       return void browser.end("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
@@ -121,10 +136,21 @@ export class Network {
       });
     }
     server.write(head);
-    server.pipe(browser);
+    if (isWebSocket) server.pipe(this.valve(browser)).pipe(browser);
+    else server.pipe(browser);
     if (fate === "passed") browser.pipe(server);
     else browser.resume();
     if (fate === "dropped") browser.once("data", () => browser.destroy());
+  }
+
+  private valve(browser: Socket): Valve {
+    const valve = new Valve();
+    this.valves.add(valve);
+    browser.on("close", () => {
+      this.valves.delete(valve);
+      valve.destroy();
+    });
+    return valve;
   }
 
   /** Passes a request on, and its answer when all of it is there. */

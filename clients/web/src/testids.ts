@@ -30,6 +30,7 @@
  *   failure                  a failed test, newest first: data-suite, data-test
  *   test-row                 a line of the tree: data-suite, data-test (empty for a suite), data-status (passed, failed, ...)
  *   test-filter              the filter box
+ *   tests-known              how many tests the tree has; data-value is it without commas
  *   details                  the selected test: data-suite, data-test, data-status
  *   output                   its output
  *
@@ -68,6 +69,7 @@ export const testids = {
   failure: "failure",
   testRow: "test-row",
   testFilter: "test-filter",
+  testsKnown: "tests-known",
   details: "details",
   output: "output",
   comment: "comment",

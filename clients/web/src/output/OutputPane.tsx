@@ -1,6 +1,6 @@
 import { ActionIcon, Button, TextInput, Tooltip } from "@mantine/core";
 import { useDebouncedValue } from "@mantine/hooks";
-import { useState } from "react";
+import { memo, useState } from "react";
 import { Icon } from "../components/icon/Icon";
 import { Failing, Loading } from "../components/State";
 import { formatCount } from "../format/duration";
@@ -19,7 +19,7 @@ interface OutputPaneProps extends OutputName {
 }
 
 /** What a test, a suite or the run printed. */
-export function OutputPane({ live, trimmed, ...name }: OutputPaneProps) {
+export const OutputPane = memo(function OutputPane({ live, trimmed, ...name }: OutputPaneProps) {
   const output = useOutput(name, live);
   const [text, setText] = useState("");
   const [wanted] = useDebouncedValue(text, 120);
@@ -63,7 +63,7 @@ export function OutputPane({ live, trimmed, ...name }: OutputPaneProps) {
       <Body output={output} live={live} trimmed={trimmed} found={found} current={current} />
     </section>
   );
-}
+});
 
 interface BodyProps {
   readonly output: Output;

@@ -14,6 +14,9 @@ import type { RunViewState } from "./useRunView";
 /** What did not pass: a test, or a suite that broke without a failing test. */
 type Failed = Pick<Row, "suite" | "name" | "status" | "message" | "file" | "line" | "flags">;
 
+/** More are only counted: nobody reads so many lines, and the tree shows all that failed. */
+const listed = 500;
+
 interface FailuresProps {
   /** Newest first. */
   readonly failures: readonly Row[];
@@ -24,22 +27,29 @@ interface FailuresProps {
 
 /** What did not pass, newest first, from the first one on. */
 export function Failures({ failures, suites, live, view }: FailuresProps) {
-  const all = useMemo(() => [...brokenSuites(suites), ...failures], [failures, suites]);
-  if (all.length === 0) return null;
+  const broken = useMemo(() => brokenSuites(suites), [suites]);
+  const shown = useMemo(() => [...broken, ...failures.slice(0, listed)], [broken, failures]);
+  const count = broken.length + failures.length;
+  if (count === 0) return null;
   return (
     <Panel
       title="Failures"
-      count={`${formatCount(all.length)}${live ? ", newest first" : ""}`}
+      count={`${formatCount(count)}${live ? ", newest first" : ""}`}
       className={styles.failures}
     >
-      <FailureList failures={all} view={view} />
+      <FailureList failures={shown} view={view} />
+      {count > shown.length && (
+        <button type="button" className={styles.more} onClick={() => view.setOnly("failed")}>
+          and {formatCount(count - shown.length)} more: show all failed tests below
+        </button>
+      )}
     </Panel>
   );
 }
 
 /** A suite that broke, for example because it did not compile, has no test to show for it. */
-function brokenSuites(suites: ReadonlyMap<string, Suite>): Failed[] {
-  return [...suites.values()]
+function brokenSuites(suites: ReadonlyMap<string, Suite>): readonly Failed[] {
+  const broken = [...suites.values()]
     .filter(({ status }) => status === Status.ERRORED)
     .map(({ name, status, error, flags }) => ({
       suite: name,
@@ -50,18 +60,21 @@ function brokenSuites(suites: ReadonlyMap<string, Suite>): Failed[] {
       line: error?.line ?? 0,
       flags,
     }));
+  // The same one each time: suites change all the time, and mostly not in this.
+  return broken.length === 0 ? none : broken;
 }
+
+const none: readonly Failed[] = [];
 
 const oneLine = 34;
 const twoLines = 52;
 
-function FailureList({
-  failures,
-  view,
-}: {
+interface FailureListProps {
   readonly failures: readonly Failed[];
   readonly view: RunViewState;
-}) {
+}
+
+const FailureList = memo(function FailureList({ failures, view }: FailureListProps) {
   const scroll = useRef<HTMLDivElement>(null);
   const virtual = useVirtualizer({
     count: failures.length,
@@ -96,7 +109,7 @@ function FailureList({
       </ul>
     </div>
   );
-}
+});
 
 interface FailureProps {
   readonly failed: Failed;

@@ -1,5 +1,6 @@
 import type { Presence } from "@tcmanager/gen/tcmanager/v1/collaboration_pb";
 import { type Run, ShardState } from "@tcmanager/gen/tcmanager/v1/execution_pb";
+import { memo } from "react";
 import { Icon } from "../../components/icon/Icon";
 import { formatAgo, formatClock, formatDuration, formatMoment, formatTime } from "../../format/duration";
 import { msOf } from "../../format/timestamp";
@@ -21,7 +22,7 @@ interface RunHeaderProps {
 }
 
 /** What a run is, how it stands, and how far it is. */
-export function RunHeader({ run, presence, view }: RunHeaderProps) {
+export const RunHeader = memo(function RunHeader({ run, presence, view }: RunHeaderProps) {
   const look = lookOfRun(run);
   const me = useMe();
   return (
@@ -57,7 +58,7 @@ export function RunHeader({ run, presence, view }: RunHeaderProps) {
       )}
     </>
   );
-}
+});
 
 function ShardTally({ run }: { readonly run: Run }) {
   const finished = run.shards.filter(({ state }) => state === ShardState.FINISHED).length;

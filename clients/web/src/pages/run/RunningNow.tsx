@@ -1,5 +1,6 @@
 import type { Row } from "@tcmanager/client";
 import { type Run, Status } from "@tcmanager/gen/tcmanager/v1/execution_pb";
+import { memo } from "react";
 import { Panel } from "../../components/Panel";
 import { formatClock } from "../../format/duration";
 import { useNow } from "../../live/now";
@@ -23,7 +24,7 @@ interface RunningNowProps {
 }
 
 /** The tests in flight, longest first, with live clocks; those that wait for a parallel slot come last. */
-export function RunningNow({ running, run, view }: RunningNowProps) {
+export const RunningNow = memo(function RunningNow({ running, run, view }: RunningNowProps) {
   const active = running.filter(({ status }) => status === Status.RUNNING);
   const paused = running.filter(({ status }) => status === Status.PAUSED);
   // With every runner lost nothing is known to run: the clocks stand at that moment.
@@ -40,7 +41,7 @@ export function RunningNow({ running, run, view }: RunningNowProps) {
       {running.length > listed && <p className={styles.quiet}>and {running.length - listed} more</p>}
     </Panel>
   );
-}
+});
 
 function countOf(active: number, paused: number): string {
   return paused === 0 ? String(active) : `${active}, and ${paused} paused`;

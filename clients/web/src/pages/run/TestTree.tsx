@@ -1,6 +1,6 @@
 import { ActionIcon, Button, TextInput, Tooltip } from "@mantine/core";
 import type { RunSnapshot } from "@tcmanager/client";
-import { type RefObject, useCallback, useRef } from "react";
+import { memo, type RefObject, useCallback, useRef } from "react";
 import { Icon } from "../../components/icon/Icon";
 import { Panel } from "../../components/Panel";
 import { Empty, Failing, Loading } from "../../components/State";
@@ -31,11 +31,16 @@ export function TestTree({ tree, snapshot, view, onReload }: TestTreeProps) {
     },
     [tree, redraw],
   );
+  const showOutput = useCallback(() => view.select(""), [view]);
   return (
     <Panel
       title="Tests"
-      count={countOf(snapshot)}
-      aside={<TreeButtons onSetAll={setAllOpen} onOutput={() => view.select("")} />}
+      count={
+        <span data-testid={testids.testsKnown} data-value={snapshot.rowsLoaded}>
+          {countOf(snapshot)}
+        </span>
+      }
+      aside={<TreeButtons onSetAll={setAllOpen} onOutput={showOutput} />}
       className={styles.panel}
     >
       <Filter box={filterBox} view={view} />
@@ -63,7 +68,7 @@ interface TreeButtonsProps {
   readonly onOutput: () => void;
 }
 
-function TreeButtons({ onSetAll, onOutput }: TreeButtonsProps) {
+const TreeButtons = memo(function TreeButtons({ onSetAll, onOutput }: TreeButtonsProps) {
   const buttons = [
     { name: "Output of the run", icon: "terminal", act: onOutput },
     { name: "Expand all", icon: "expand", act: () => onSetAll(true) },
@@ -76,20 +81,19 @@ function TreeButtons({ onSetAll, onOutput }: TreeButtonsProps) {
       </ActionIcon>
     </Tooltip>
   ));
-}
+});
 
 const segments: readonly { readonly only: Only; readonly word: string }[] = [
   { only: "all", word: "All" },
   { only: "failed", word: "Failed" },
 ];
 
-function Filter({
-  box,
-  view,
-}: {
+interface FilterProps {
   readonly box: RefObject<HTMLInputElement | null>;
   readonly view: RunViewState;
-}) {
+}
+
+const Filter = memo(function Filter({ box, view }: FilterProps) {
   const extra = segments.some(({ only }) => only === view.only)
     ? []
     : [{ only: view.only, word: capital(view.only) }];
@@ -122,7 +126,7 @@ function Filter({
       </div>
     </div>
   );
-}
+});
 
 function capital(word: string): string {
   return word.charAt(0).toUpperCase() + word.slice(1);

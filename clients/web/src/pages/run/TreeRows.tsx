@@ -1,7 +1,7 @@
-import { useVirtualizer } from "@tanstack/react-virtual";
 import type { RowTable } from "@tcmanager/client";
 import type { Suite } from "@tcmanager/gen/tcmanager/v1/execution_pb";
 import { type RefObject, useCallback, useEffect, useRef, useState } from "react";
+import { useRowWindow } from "../../components/useRowWindow";
 import type { RunTree, TreeNode } from "../../tree/tree";
 import styles from "./Tree.module.css";
 import { rowDomId, TreeRow } from "./TreeRow";
@@ -9,6 +9,8 @@ import type { RunViewState } from "./useRunView";
 import { useTreeKeys } from "./useTreeKeys";
 
 const rowHeight = 28;
+/** So many lines around those in sight are there as well, so that scrolling doesn't wait. */
+const overscan = 12;
 
 interface TreeRowsProps {
   readonly tree: RunTree;
@@ -24,7 +26,8 @@ interface TreeRowsProps {
 /** The lines of the tree that are in sight. */
 export function TreeRows({ tree, lines, rows, suites, view, filterBox, onChange }: TreeRowsProps) {
   const [cursor, setCursor] = useState<TreeNode>();
-  const { scroll, virtual } = useVirtualLines(lines);
+  const scroll = useRef<HTMLDivElement>(null);
+  const { first, end, scrollTo } = useRowWindow({ scroll, count: lines.length, rowHeight, overscan });
   const selected = view.suite === undefined ? undefined : tree.find(view.suite, view.test);
   const toggle = useCallback(
     (node: TreeNode) => {
@@ -42,16 +45,16 @@ export function TreeRows({ tree, lines, rows, suites, view, filterBox, onChange 
   );
   const moveTo = (node: TreeNode, index: number): void => {
     setCursor(node);
-    virtual.scrollToIndex(index, { align: "auto" });
+    scrollTo(index, "nearest");
   };
   useTreeKeys({ tree, lines, cursor: cursor ?? selected, moveTo, open, toggle, view, filterBox });
   useReveal(tree, selected, (node, index) => {
     setCursor(node);
     onChange();
-    requestAnimationFrame(() => virtual.scrollToIndex(index, { align: "center" }));
+    requestAnimationFrame(() => scrollTo(index, "center"));
   });
-  const items = virtual.getVirtualItems();
-  const inSight = cursor !== undefined && items.some((item) => lines[item.index] === cursor);
+  const inSight = lines.slice(first, end);
+  const isCursorInSight = cursor !== undefined && inSight.includes(cursor);
   return (
     <div
       ref={scroll}
@@ -59,21 +62,19 @@ export function TreeRows({ tree, lines, rows, suites, view, filterBox, onChange 
       role="tree"
       aria-label="Tests"
       tabIndex={0}
-      aria-activedescendant={inSight && cursor !== undefined ? rowDomId(cursor) : undefined}
+      aria-activedescendant={isCursorInSight ? rowDomId(cursor) : undefined}
     >
-      <div role="presentation" style={{ height: virtual.getTotalSize(), position: "relative" }}>
-        {items.map((item) => {
-          const node = lines[item.index];
-          if (node === undefined) return null;
+      <div role="presentation" style={{ height: lines.length * rowHeight, position: "relative" }}>
+        {inSight.map((node, at) => {
           const row = rows.at(node.row);
           return (
             <TreeRow
-              key={item.key}
+              key={node.id}
               node={node}
               rev={node.rev}
               row={row}
               durationMs={(node.kind === "suite" ? suites.get(node.suite) : row)?.durationMs ?? 0}
-              top={item.start}
+              top={(first + at) * rowHeight}
               open={tree.isOpen(node)}
               selected={node === selected}
               cursor={node === cursor}
@@ -85,18 +86,6 @@ export function TreeRows({ tree, lines, rows, suites, view, filterBox, onChange 
       </div>
     </div>
   );
-}
-
-function useVirtualLines(lines: readonly TreeNode[]) {
-  const scroll = useRef<HTMLDivElement>(null);
-  const virtual = useVirtualizer({
-    count: lines.length,
-    getScrollElement: () => scroll.current,
-    estimateSize: () => rowHeight,
-    getItemKey: (index) => lines[index]?.id ?? index,
-    overscan: 12,
-  });
-  return { scroll, virtual };
 }
 
 /** Shows the line that an address names, once, as soon as it is known; show is told where it is then. */
