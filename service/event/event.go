@@ -41,7 +41,9 @@ type Draft struct {
 	Class pb.DeliveryClass
 	Kind  protoreflect.FieldNumber // the field of Event.payload
 	Key   string                   // for class LATEST: what a newer one replaces
-	body  []byte                   // the fields of Event that don't depend on its place
+
+	body    []byte // the fields of Event that don't depend on its place
+	payload []byte // the message in the field Kind; nil if body has it
 }
 
 // Event is an event in its place.
@@ -83,24 +85,31 @@ func NewDraft(room Room, at time.Time, actor *pb.UserRef, ev *pb.Event) (Draft, 
 	return Draft{Room: room, Class: class, Kind: kind, Key: ev.Key, body: body}, nil
 }
 
-// NewEncodedDraft is NewDraft for a payload that is encoded already: the bytes of
-// the message in the field kind of Event.payload. The key is for class LATEST.
-func NewEncodedDraft(room Room, at time.Time, actor *pb.UserRef, kind protoreflect.FieldNumber, key string, payload []byte) (Draft, error) {
-	class := ClassOf(kind)
-	if class == pb.DeliveryClass_DELIVERY_CLASS_UNSPECIFIED {
-		return Draft{}, fmt.Errorf("event kind %d declares no delivery class", kind)
-	}
-	if class == pb.DeliveryClass_DELIVERY_CLASS_LATEST && key == "" {
-		return Draft{}, fmt.Errorf("event kind %d is of class LATEST and needs a key", kind)
-	}
-	envelope := &pb.Event{Key: key, Time: timestamppb.New(at), Actor: actor}
-	body, err := proto.MarshalOptions{}.MarshalAppend(make([]byte, 0, len(payload)+maxEnvelopeSz), envelope)
+// Stamp is when the server took something and who did it: what the events of one
+// commit have in common, encoded once.
+type Stamp struct{ body []byte }
+
+// NewStamp encodes a stamp. The actor is nil for the server itself.
+func NewStamp(at time.Time, actor *pb.UserRef) (Stamp, error) {
+	body, err := proto.Marshal(&pb.Event{Time: timestamppb.New(at), Actor: actor})
 	if err != nil {
-		return Draft{}, fmt.Errorf("encode an event of %s: %w", room, err)
+		return Stamp{}, fmt.Errorf("encode who did something and when: %w", err)
 	}
-	body = protowire.AppendTag(body, kind, protowire.BytesType)
-	body = protowire.AppendBytes(body, payload)
-	return Draft{Room: room, Class: class, Kind: kind, Key: key, body: body}, nil
+	return Stamp{body}, nil
+}
+
+// Draft is NewDraft for a payload that is encoded already: the bytes of the message
+// in the field kind of Event.payload, which must be of class DURABLE. They must not
+// change before the event has its place.
+func (s Stamp) Draft(room Room, kind protoreflect.FieldNumber, payload []byte) (Draft, error) {
+	class := ClassOf(kind)
+	if class != pb.DeliveryClass_DELIVERY_CLASS_DURABLE {
+		return Draft{}, fmt.Errorf("event kind %d is of class %v, which is not stamped", kind, class)
+	}
+	if payload == nil {
+		payload = []byte{}
+	}
+	return Draft{Room: room, Class: class, Kind: kind, body: s.body, payload: payload}, nil
 }
 
 // For returns the same event for another room, without encoding it again.
@@ -110,7 +119,7 @@ func (d Draft) For(room Room) Draft {
 }
 
 // Size is about how many bytes the event will take on the wire.
-func (d Draft) Size() int { return len(d.body) + len(d.Room) + maxEnvelopeSz }
+func (d Draft) Size() int { return len(d.body) + len(d.payload) + len(d.Room) + maxEnvelopeSz }
 
 // At gives the event its place. A draft that is not durable has none and is
 // given the zero Position.
@@ -118,13 +127,33 @@ func (d Draft) At(p Position) Event {
 	if d.Class != pb.DeliveryClass_DELIVERY_CLASS_DURABLE {
 		p = Position{}
 	}
+	_, ev := d.AppendAt(make([]byte, 0, d.WireSize(p)), p)
+	return ev
+}
+
+// WireSize is how many bytes the event takes on the wire in that place.
+func (d Draft) WireSize(p Position) int {
+	n := d.innerSize(p)
+	return protowire.SizeTag(fieldEvents) + protowire.SizeBytes(n)
+}
+
+func (d Draft) innerSize(p Position) int {
 	n := protowire.SizeTag(fieldRoom) + protowire.SizeBytes(len(d.Room)) + len(d.body)
 	if p.Offset != 0 {
 		n += protowire.SizeTag(fieldOffset) + protowire.SizeVarint(p.Offset) + protowire.SizeTag(fieldEpoch) + protowire.SizeFixed64()
 	}
-	b := make([]byte, 0, n+protowire.SizeTag(fieldEvents)+protowire.SizeVarint(uint64(n)))
+	if d.payload != nil {
+		n += protowire.SizeTag(d.Kind) + protowire.SizeBytes(len(d.payload))
+	}
+	return n
+}
+
+// AppendAt is At for a durable draft whose event is to lie behind others: it appends
+// the event to b and returns both. The event's Wire is the end of the new b.
+func (d Draft) AppendAt(b []byte, p Position) ([]byte, Event) {
+	from := len(b)
 	b = protowire.AppendTag(b, fieldEvents, protowire.BytesType)
-	b = protowire.AppendVarint(b, uint64(n))
+	b = protowire.AppendVarint(b, uint64(d.innerSize(p)))
 	b = protowire.AppendTag(b, fieldRoom, protowire.BytesType)
 	b = protowire.AppendString(b, string(d.Room))
 	if p.Offset != 0 {
@@ -134,7 +163,11 @@ func (d Draft) At(p Position) Event {
 		b = protowire.AppendFixed64(b, p.Epoch)
 	}
 	b = append(b, d.body...)
-	return Event{Room: d.Room, Class: d.Class, Kind: d.Kind, Key: d.Key, Position: p, Wire: b}
+	if d.payload != nil {
+		b = protowire.AppendTag(b, d.Kind, protowire.BytesType)
+		b = protowire.AppendBytes(b, d.payload)
+	}
+	return b, Event{Room: d.Room, Class: d.Class, Kind: d.Kind, Key: d.Key, Position: p, Wire: b[from:len(b):len(b)]}
 }
 
 // Decode returns the event as a message.

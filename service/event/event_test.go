@@ -200,23 +200,41 @@ func TestForSendsTheSameEventToAnotherRoom(t *testing.T) {
 	}
 }
 
-func TestAnEncodedDraftIsTheSameEvent(t *testing.T) {
-	payload := &pb.RunProgress{RunId: "r"}
-	encoded, err := proto.Marshal(payload)
+func TestAStampedDraftIsTheSameEvent(t *testing.T) {
+	stamp, err := event.NewStamp(moment, ana)
 	if err != nil {
 		t.Fatal(err)
 	}
-	kind := payloadField("run_progress").Number()
-	d, err := event.NewEncodedDraft("testrun:r", moment, ana, kind, "r", encoded)
-	if err != nil {
-		t.Fatal(err)
+	kind, at := payloadField("run_changed").Number(), event.Position{Epoch: 7, Offset: 300}
+	for _, payload := range []*pb.RunChanged{{Run: &pb.Run{Id: "r"}}, {}} {
+		encoded, err := proto.Marshal(payload)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := stamp.Draft("testrun:r", kind, encoded)
+		if err != nil {
+			t.Fatal(err)
+		}
+		plain := draft(t, "testrun:r", &pb.Event{Payload: &pb.Event_RunChanged{RunChanged: payload}})
+		got, want := d.At(at), plain.At(at)
+		if !bytes.Equal(got.Wire, want.Wire) || d.WireSize(at) != len(want.Wire) || plain.WireSize(at) != len(want.Wire) {
+			t.Errorf("the two ways to make an event give different bytes for %v", payload)
+		}
+		if d.Class != plain.Class || d.Kind != plain.Kind || d.Key != plain.Key || d.Room != plain.Room {
+			t.Errorf("got %+v\nwant %+v", d, plain)
+		}
 	}
-	plain := draft(t, "testrun:r", &pb.Event{Key: "r", Payload: &pb.Event_RunProgress{RunProgress: payload}})
-	if !bytes.Equal(d.At(event.Position{}).Wire, plain.At(event.Position{}).Wire) {
-		t.Error("the two ways to make an event give different bytes")
+}
+
+func TestAnEventMayBeWrittenBehindOthers(t *testing.T) {
+	d, at := draft(t, "testcase:1", comment("hello")), event.Position{Epoch: 7, Offset: 1}
+	joined, ev := d.AppendAt(append(make([]byte, 0, 1000), "before"...), at)
+	if want := d.At(at); !bytes.Equal(joined, append([]byte("before"), want.Wire...)) || !bytes.Equal(ev.Wire, want.Wire) {
+		t.Errorf("got %q and %q", joined, ev.Wire)
 	}
-	if d.Class != plain.Class || d.Kind != plain.Kind || d.Key != plain.Key || d.Room != plain.Room {
-		t.Errorf("got %+v\nwant %+v", d, plain)
+	_ = append(ev.Wire, "something else"...)
+	if !bytes.Equal(joined[:cap(joined)][len(joined):][:4], make([]byte, 4)) {
+		t.Error("appending to an event overwrites what will follow it")
 	}
 }
 
@@ -229,11 +247,10 @@ func TestADraftNeedsAPayloadAndIfLatestAKey(t *testing.T) {
 			t.Errorf("%s: no error", name)
 		}
 	}
-	if _, err := event.NewEncodedDraft("project:1", moment, nil, payloadField("run_progress").Number(), "", nil); err == nil {
-		t.Error("encoded, latest, no key: no error")
-	}
-	if _, err := event.NewEncodedDraft("project:1", moment, nil, 9999, "", nil); err == nil {
-		t.Error("encoded, unknown kind: no error")
+	for _, kind := range []protoreflect.FieldNumber{payloadField("run_progress").Number(), 9999} {
+		if _, err := (event.Stamp{}).Draft("project:1", kind, nil); err == nil {
+			t.Errorf("a stamped draft of kind %d, which isn't durable: no error", kind)
+		}
 	}
 }
 

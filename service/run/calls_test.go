@@ -506,7 +506,10 @@ func TestAPanicLeavesNoHalfChangedCounters(t *testing.T) {
 		id := st.start(&pb.StartRunRequest{}).Id
 		st.report(id, updateOf("s", "A", 0, passed))
 		err := st.runs.update(t.Context(), id, func(tx store.Tx, live *Live) error {
-			w := st.runs.write(tx, live, nil, "", time.Now())
+			w, err := st.runs.write(tx, live, nil, "", time.Now())
+			if err != nil {
+				return err
+			}
 			if err := w.test(updateOf("s", "B", 0, failed)); err != nil {
 				return err
 			}

@@ -243,7 +243,10 @@ func TestCountersEqualARecountOfTheRows(t *testing.T) {
 				shard := []string{"", "a", "b"}[rnd.IntN(3)]
 				forget := rnd.IntN(4) == 0
 				if err := runs.update(t.Context(), id, func(tx store.Tx, live *Live) error {
-					w := runs.write(tx, live, nil, shard, st.Now())
+					w, err := runs.write(tx, live, nil, shard, st.Now())
+					if err != nil {
+						return err
+					}
 					for range rnd.IntN(12) {
 						if err := w.item(randomItem(rnd)); err != nil {
 							return err

@@ -427,7 +427,10 @@ func (p *publisher) batches(ctx context.Context, batches []batch) error {
 		if batches[0].FirstSequence > shard.Committed+1 {
 			return gap(shard.Committed + 1)
 		}
-		w := p.s.write(tx, live, p.caller.Ref(), p.key.shard, time.Now())
+		w, err := p.s.write(tx, live, p.caller.Ref(), p.key.shard, time.Now())
+		if err != nil {
+			return err
+		}
 		ack = &pb.PublishAck{}
 		before := shard.Committed
 		for _, b := range batches {
@@ -531,7 +534,10 @@ func (p *publisher) finish(ctx context.Context, f *pb.PublishFinish) error {
 // close is the transaction of finish.
 func (p *publisher) close(tx store.Tx, live *Live, shard store.Shard, f *pb.PublishFinish) error {
 	now := time.Now()
-	w := p.s.write(tx, live, p.caller.Ref(), p.key.shard, now)
+	w, err := p.s.write(tx, live, p.caller.Ref(), p.key.shard, now)
+	if err != nil {
+		return err
+	}
 	if err := w.closeTests(false, f.Reason); err != nil {
 		return err
 	}

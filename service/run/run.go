@@ -82,6 +82,8 @@ type Service struct {
 	lives    *lives
 	progress *progress
 
+	collected collected // only used inside store.Update, as lives is
+
 	mu         sync.Mutex // guards the rest
 	publishers map[shardKey]*publisher
 	draining   bool
@@ -225,7 +227,10 @@ func (s *Service) ReportResult(ctx context.Context, req *pb.ReportResultRequest)
 			if live.Run.State != pb.RunState_RUN_STATE_RUNNING {
 				return nil, errEnded
 			}
-			w := s.write(tx, live, caller.Ref(), "", now)
+			w, err := s.write(tx, live, caller.Ref(), "", now)
+			if err != nil {
+				return nil, err
+			}
 			update := proto.CloneOf(req.Update)
 			if err := w.test(update); err != nil {
 				return nil, err
@@ -251,7 +256,7 @@ func (s *Service) FinishRun(ctx context.Context, req *pb.FinishRunRequest) (*pb.
 	err = s.change(ctx, req.RunId, caller, func(tx store.Tx, live *Live) error {
 		resp, err = once.Do(tx, caller.User.Id, req.RequestId, now, req, func() (*pb.FinishRunResponse, error) {
 			if live.Run.State != pb.RunState_RUN_STATE_ENDED {
-				if err := s.write(tx, live, caller.Ref(), "", now).end(req.Reason); err != nil {
+				if err := s.end(tx, live, caller.Ref(), req.Reason, now); err != nil {
 					return nil, err
 				}
 			}

@@ -103,7 +103,7 @@ func (s *Service) sweepRun(ctx context.Context, run *pb.Run, connected map[shard
 			return err
 		}
 		s.cfg.Logger.Warn("a run was given up: nobody reports to it any more", "run", run.Id, "reason", reason)
-		return s.write(tx, live, nil, "", now).end(reason)
+		return s.end(tx, live, nil, reason, now)
 	})
 }
 

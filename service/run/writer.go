@@ -37,11 +37,46 @@ type writer struct {
 	actor *pb.UserRef
 	shard string
 	now   time.Time
+	room  event.Room // the run's
+	stamp event.Stamp
+	*collected
+}
 
+// collected is what is to be written. The stores keep none of it, so that its
+// memory serves the next writer.
+type collected struct {
 	drafts  []event.Draft
 	results []store.Result
 	rows    map[rowKey]row // of results
 	output  []store.Output
+	encoded []byte // what drafts and results have parts of
+}
+
+// maxCollected is how many bytes of encoded updates are kept for the next writer.
+const maxCollected = 8 << 20
+
+// reset forgets what was collected, and keeps its memory.
+func (c *collected) reset() {
+	clear(c.drafts)
+	clear(c.results)
+	clear(c.output)
+	c.drafts, c.results, c.output = c.drafts[:0], c.results[:0], c.output[:0]
+	if c.rows == nil || cap(c.encoded) > maxCollected {
+		*c = collected{rows: map[rowKey]row{}}
+	}
+	clear(c.rows)
+	c.encoded = c.encoded[:0]
+}
+
+// encode returns a message in its wire form, which is good until the next reset.
+func (c *collected) encode(m proto.Message) ([]byte, error) {
+	from := len(c.encoded)
+	b, err := proto.MarshalOptions{}.MarshalAppend(c.encoded, m)
+	if err != nil {
+		return nil, err
+	}
+	c.encoded = b
+	return b[from:len(b):len(b)], nil
 }
 
 type rowKey struct {
@@ -52,9 +87,19 @@ type rowKey struct {
 // row says which of the results a test's attempt is, and which draft tells of it.
 type row struct{ result, draft int }
 
-func (s *Service) write(tx store.Tx, live *Live, actor *pb.UserRef, shard string, now time.Time) *writer {
+// write begins to write to a run. There is one writer at a time: it is only used
+// inside store.Update.
+func (s *Service) write(tx store.Tx, live *Live, actor *pb.UserRef, shard string, now time.Time) (*writer, error) {
+	stamp, err := event.NewStamp(now, actor)
+	if err != nil {
+		return nil, err
+	}
 	live.touched = true
-	return &writer{s: s, tx: tx, live: live, actor: actor, shard: shard, now: now, rows: map[rowKey]row{}}
+	s.collected.reset()
+	return &writer{
+		s: s, tx: tx, live: live, actor: actor, shard: shard, now: now,
+		room: event.RunRoom(live.Run.Id), stamp: stamp, collected: &s.collected,
+	}, nil
 }
 
 // item records one published item.
@@ -89,10 +134,10 @@ func (w *writer) test(u *pb.TestExecutionUpdate) error {
 	if u.Timestamp == nil {
 		u.Timestamp = timestamppb.New(w.now)
 	}
-	if result.Update, err = proto.Marshal(u); err != nil {
+	if result.Update, err = w.encode(u); err != nil {
 		return fmt.Errorf("encode the update of %s: %w", u.Test.Name, err)
 	}
-	d, err := event.NewEncodedDraft(event.RunRoom(w.live.Run.Id), w.now, w.actor, kindTest, "", result.Update)
+	d, err := w.stamp.Draft(w.room, kindTest, result.Update)
 	if err != nil {
 		return err
 	}
@@ -182,11 +227,11 @@ func (w *writer) suite(u *pb.SuiteExecutionUpdate) error {
 	if u.Timestamp == nil {
 		u.Timestamp = timestamppb.New(w.now)
 	}
-	b, err := proto.Marshal(u)
+	b, err := w.encode(u)
 	if err != nil {
 		return fmt.Errorf("encode the update of suite %s: %w", u.Suite, err)
 	}
-	d, err := event.NewEncodedDraft(event.RunRoom(w.live.Run.Id), w.now, w.actor, kindSuite, "", b)
+	d, err := w.stamp.Draft(w.room, kindSuite, b)
 	if err != nil {
 		return err
 	}
@@ -212,8 +257,7 @@ func (w *writer) flush() error {
 	if err := w.tx.AddOutput(w.live.Run.Id, w.output); err != nil {
 		return fmt.Errorf("write output: %w", err)
 	}
-	w.drafts, w.results, w.output = nil, nil, nil
-	clear(w.rows)
+	w.reset()
 	if err := w.tx.PutRun(w.live.Run); err != nil {
 		return fmt.Errorf("write the run's counts: %w", err)
 	}
@@ -223,10 +267,9 @@ func (w *writer) flush() error {
 // putSuites writes the suites that changed. Their offset is that of the newest
 // event of the run: whatever was told before it is in the row.
 func (w *writer) putSuites(events []event.Event) error {
-	room := event.RunRoom(w.live.Run.Id)
 	var newest uint64
 	for _, ev := range slices.Backward(events) {
-		if ev.Room == room {
+		if ev.Room == w.room {
 			newest = ev.Position.Offset
 			break
 		}
@@ -285,6 +328,15 @@ func (w *writer) closeSuites(reason pb.EndReason) error {
 		}
 	}
 	return nil
+}
+
+// end ends a run, see writer.end.
+func (s *Service) end(tx store.Tx, live *Live, actor *pb.UserRef, reason pb.EndReason, now time.Time) error {
+	w, err := s.write(tx, live, actor, "", now)
+	if err != nil {
+		return err
+	}
+	return w.end(reason)
 }
 
 // end ends the run. Without a reason the results decide.

@@ -144,17 +144,24 @@ func (r *Rooms) touch(room *Room, made bool) {
 	}
 }
 
-// Append gives a durable draft the next place in its room, to be written.
+// Append gives a durable draft the next place in its room, to be written. The
+// event's Wire is a part of the batch's Data.
 func (r *Rooms) Append(room *Room, d event.Draft, epoch uint64) event.Event {
 	r.touch(room, false)
-	ev := d.At(event.Position{Epoch: epoch, Offset: room.Head.Newest.Offset + 1})
-	room.Head.Newest = ev.Position
-	if n := len(room.Batches); n > 0 && len(room.Batches[n-1].Data)+len(ev.Wire) <= batchBytes {
-		b := &room.Batches[n-1]
-		b.Last, b.Data = ev.Position.Offset, append(b.Data, ev.Wire...)
-		return ev
+	at := event.Position{Epoch: epoch, Offset: room.Head.Newest.Offset + 1}
+	room.Head.Newest = at
+	size := d.WireSize(at)
+	if n := len(room.Batches); n == 0 || len(room.Batches[n-1].Data)+size > batchBytes {
+		capacity := size // the first one grows as it needs to: most groups have an event or two of a room
+		if n > 0 {
+			capacity = max(size, batchBytes)
+		}
+		room.Batches = append(room.Batches, Batch{First: at.Offset, Data: make([]byte, 0, capacity)})
 	}
-	room.Batches = append(room.Batches, Batch{First: ev.Position.Offset, Last: ev.Position.Offset, Data: slices.Clone(ev.Wire)})
+	b := &room.Batches[len(room.Batches)-1]
+	var ev event.Event
+	b.Data, ev = d.AppendAt(b.Data, at)
+	b.Last = at.Offset
 	return ev
 }
 

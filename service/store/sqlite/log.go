@@ -50,7 +50,11 @@ func (t *tx) Append(drafts ...event.Draft) ([]event.Event, error) {
 		events[i] = t.w.rooms.Append(r, d, t.w.epoch)
 		t.bytes += len(events[i].Wire)
 	}
-	t.events = append(t.events, events...)
+	if t.events == nil {
+		t.events = events[:len(events):len(events)]
+	} else {
+		t.events = append(t.events, events...)
+	}
 	return events, nil
 }
 

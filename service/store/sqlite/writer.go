@@ -229,7 +229,11 @@ func (w *writer) do(g *group, j *job) {
 	}
 	if err == nil {
 		g.jobs = append(g.jobs, j)
-		g.events = append(g.events, t.events...)
+		if g.events == nil {
+			g.events = t.events
+		} else {
+			g.events = append(g.events, t.events...)
+		}
 		g.bytes += t.bytes
 		return
 	}
