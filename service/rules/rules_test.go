@@ -72,14 +72,3 @@ func TestEveryRuleCompiles(t *testing.T) {
 		return true
 	})
 }
-
-func BenchmarkItem(b *testing.B) {
-	item := &pb.PublishItem{Item: &pb.PublishItem_Test{Test: &pb.TestExecutionUpdate{
-		Test: &pb.TestRef{Suite: "example.org/pkg", Name: "TestSomething/case"}, Status: pb.Status_STATUS_PASSED, DurationMs: 12.5,
-	}}}
-	for b.Loop() {
-		if err := Message(item); err != nil {
-			b.Fatal(err)
-		}
-	}
-}

@@ -172,7 +172,7 @@ func checked(req *pb.PublishResultsRequest) received {
 		return r
 	}
 	for i, item := range req.GetBatch().GetItems() {
-		if err := rules.Message(item); err != nil {
+		if err := rules.Item(item); err != nil {
 			if r.bad == nil {
 				r.bad = map[int]error{}
 			}
