@@ -39,6 +39,7 @@ var allowed = []struct {
 	{"service/page", []string{"service/fault"}},
 	{"service/text", []string{"service/fault"}},
 	{"service/wire", nil},
+	{"service/batch", nil},
 	{"service/history", nil},
 	{"service/limit", nil},
 	{"service/disk", nil},

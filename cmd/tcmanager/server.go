@@ -30,6 +30,7 @@ import (
 	"github.com/tcmanager/tcmanager/interceptors"
 	"github.com/tcmanager/tcmanager/interceptors/auth"
 	"github.com/tcmanager/tcmanager/interceptors/ratelimit"
+	"github.com/tcmanager/tcmanager/service/batch"
 	"github.com/tcmanager/tcmanager/service/identity"
 	"github.com/tcmanager/tcmanager/service/limit"
 	"github.com/tcmanager/tcmanager/service/session"
@@ -246,7 +247,7 @@ func (s *server) newGRPC(r prometheus.Registerer) error {
 		chain = append(chain, grpc.Creds(credentials.NewTLS(s.cert.TLS())))
 	}
 	s.grpc = grpc.NewServer(append(chain,
-		grpc.ForceServerCodecV2(wire.NewCodec()),
+		grpc.ForceServerCodecV2(batch.NewCodec(wire.NewCodec())),
 		grpc.MaxRecvMsgSize(s.cfg.MaxMessageBytes),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.MaxHeaderListSize(maxHeaderBytes),

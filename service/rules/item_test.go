@@ -40,7 +40,7 @@ func TestTheRulesOfItemsAreOfTheKnownKinds(t *testing.T) {
 func TestItemsAreJudgedAsBySchema(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	passed, broken := 0, 0
-	for range 40_000 {
+	for range 8_000 {
 		item := randomItem(r)
 		err := protovalidate.Validate(item)
 		if sound(item) {
@@ -56,7 +56,7 @@ func TestItemsAreJudgedAsBySchema(t *testing.T) {
 			broken++
 		}
 	}
-	if passed < 1000 || broken < 1000 {
+	if passed < 500 || broken < 500 {
 		t.Errorf("%d items passed the fast check and %d broke a rule: too few to say anything", passed, broken)
 	}
 }

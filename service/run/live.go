@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -47,16 +48,43 @@ type test struct {
 	cases    []string // keys of the cases it says it covers
 	seq      uint64
 	attempts []attempt // by their number over the run, from 1
+
+	one [1]attempt // where attempts begins: most tests have no other
+}
+
+func newTest(key testKey, seq uint64) *test {
+	t := &test{key: key, seq: seq}
+	t.attempts = t.one[:0]
+	return t
 }
 
 // attempt is one execution of a test.
 type attempt struct {
 	shard  string
-	number uint32                 // as the shard counts
-	status pb.Status              // 0: it only printed something so far
-	begun  *timestamppb.Timestamp // while it is open
-	cut    bool                   // its end was inferred: its runner may yet come back and go on
-	void   bool                   // it printed something before this was last loaded, and is nobody's now
+	begun  moment    // while it is open
+	number uint32    // as the shard counts
+	status pb.Status // 0: it only printed something so far
+	cut    bool      // its end was inferred: its runner may yet come back and go on
+	void   bool      // it printed something before this was last loaded, and is nobody's now
+}
+
+// moment is a timestamp without the memory around it.
+type moment struct {
+	seconds int64
+	nanos   int32
+	known   bool
+}
+
+func momentOf(t *timestamppb.Timestamp) moment {
+	return moment{seconds: t.GetSeconds(), nanos: t.GetNanos(), known: t != nil}
+}
+
+// proto returns the moment as messages have it; nil if it isn't known.
+func (m moment) proto() *timestamppb.Timestamp {
+	if !m.known {
+		return nil
+	}
+	return &timestamppb.Timestamp{Seconds: m.seconds, Nanos: m.nanos}
 }
 
 // suite is one suite in a run, as stored, and whether it changed since.
@@ -94,7 +122,7 @@ func (l *Live) restore(r store.Result) error {
 	key := testKey{r.Suite, r.Name}
 	t := l.tests[key]
 	if t == nil {
-		t = &test{key: key, seq: r.Seq}
+		t = newTest(key, r.Seq)
 		l.tests[key] = t
 	}
 	l.seq = max(l.seq, r.Seq)
@@ -135,7 +163,8 @@ func open(s pb.Status) bool {
 	}
 }
 
-// find returns a test, made known if it is new.
+// find returns a test, made known if it is new. What is kept of a runner's message
+// is cloned, here and below: a text may be a part of the whole request.
 func (l *Live) find(suiteName, name string) (*test, error) {
 	key := testKey{suiteName, name}
 	if t := l.tests[key]; t != nil {
@@ -144,11 +173,13 @@ func (l *Live) find(suiteName, name string) (*test, error) {
 	if len(l.tests) >= maxTests {
 		return nil, fault.New(fault.Exhausted, "TOO_MANY_TESTS", "a run may have %d tests; split it into several runs", maxTests)
 	}
-	if _, err := l.suite(suiteName); err != nil {
+	s, err := l.suite(suiteName)
+	if err != nil {
 		return nil, err
 	}
 	l.seq++
-	t := &test{key: key, seq: l.seq}
+	key = testKey{s.Name, strings.Clone(name)}
+	t := newTest(key, l.seq)
 	l.tests[key] = t
 	return t, nil
 }
@@ -161,6 +192,7 @@ func (l *Live) suite(name string) (*suite, error) {
 	if len(l.suites) >= maxSuites {
 		return nil, fault.New(fault.Exhausted, "TOO_MANY_SUITES", "a run may have %d suites; split it into several runs", maxSuites)
 	}
+	name = strings.Clone(name)
 	s := &suite{Suite: &pb.Suite{Name: name, Status: pb.Status_STATUS_RUNNING, Counts: &pb.Counts{}}, dirty: true}
 	l.suites[name] = s
 	l.Run.Suites.Total++
@@ -203,7 +235,11 @@ func (l *Live) Test(u *pb.TestExecutionUpdate, shard string) (store.Result, erro
 	if err != nil {
 		return store.Result{}, err
 	}
-	u.Test.Source = cmp.Or(u.Test.Source, l.Run.Info.Source)
+	if source := l.Run.Info.Source; u.Test.Source == "" || u.Test.Source == source {
+		u.Test.Source = source
+	} else {
+		u.Test.Source = strings.Clone(u.Test.Source)
+	}
 	u.RunId, u.Shard, u.Attempt = l.Run.Id, shard, uint32(i+1)
 	t.describe(u)
 	l.count(t, i, u)
@@ -220,7 +256,10 @@ func (l *Live) Test(u *pb.TestExecutionUpdate, shard string) (store.Result, erro
 // and the other way round.
 func (t *test) describe(u *pb.TestExecutionUpdate) {
 	ref := u.Test
-	t.parent, t.kind = cmp.Or(ref.GetParent(), t.parent), cmp.Or(ref.GetKind(), t.kind)
+	if p := ref.GetParent(); p != "" && p != t.parent {
+		t.parent = strings.Clone(p)
+	}
+	t.kind = cmp.Or(ref.GetKind(), t.kind)
 	if ref != nil {
 		ref.Parent, ref.Kind = t.parent, t.kind
 	}
@@ -234,11 +273,11 @@ func (t *test) describe(u *pb.TestExecutionUpdate) {
 // with when the attempt began.
 func (a *attempt) set(u *pb.TestExecutionUpdate) {
 	if u.StartedAt == nil {
-		u.StartedAt = a.begun
+		u.StartedAt = a.begun.proto()
 	}
-	a.status, a.begun = u.Status, nil
+	a.status, a.begun = u.Status, moment{}
 	if open(u.Status) {
-		a.begun = u.StartedAt
+		a.begun = momentOf(u.StartedAt)
 	}
 	a.cut = broken(u.Status) && slices.Contains(u.Flags, pb.ResultFlag_RESULT_FLAG_SYNTHETIC_END)
 }
@@ -247,13 +286,14 @@ func (a *attempt) set(u *pb.TestExecutionUpdate) {
 // are of last attempts, so a change of an earlier one doesn't show, except that
 // a failure makes a later one that passed flaky.
 func (l *Live) count(t *test, i int, u *pb.TestExecutionUpdate) {
-	counts := []*pb.Counts{l.Run.Counts}
+	counts := [...]*pb.Counts{l.Run.Counts, nil}
+	known := 1
 	if s := l.suites[t.key.suite]; s != nil {
 		s.dirty = true
-		counts = append(counts, s.Counts)
+		counts[1], known = s.Counts, 2
 	}
 	shown := t.shown()
-	for _, c := range counts {
+	for _, c := range counts[:known] {
 		if shown < 0 {
 			c.Total++
 		} else {
@@ -261,7 +301,7 @@ func (l *Live) count(t *test, i int, u *pb.TestExecutionUpdate) {
 		}
 	}
 	t.attempts[i].set(u)
-	for _, c := range counts {
+	for _, c := range counts[:known] {
 		t.count(c, t.shown(), 1)
 	}
 }
@@ -342,8 +382,9 @@ func (l *Live) Suite(u *pb.SuiteExecutionUpdate, shard string) (*pb.Suite, error
 
 // Output returns the attempt over the run that a shard's output is of.
 func (l *Live) Output(o *pb.OutputChunk, shard string) (store.OutputKey, error) {
-	key := store.OutputKey{RunID: l.Run.Id, Suite: o.Suite, Name: o.Name}
+	key := store.OutputKey{RunID: l.Run.Id}
 	if o.Name == "" {
+		key.Suite = strings.Clone(o.Suite)
 		return key, nil
 	}
 	if o.Suite == "" {
@@ -357,7 +398,7 @@ func (l *Live) Output(o *pb.OutputChunk, shard string) (store.OutputKey, error) 
 	if err != nil {
 		return key, err
 	}
-	key.Attempt = uint32(i + 1)
+	key.Suite, key.Name, key.Attempt = t.key.suite, t.key.name, uint32(i+1)
 	return key, nil
 }
 
