@@ -75,6 +75,10 @@ generate: $(MODULES) ## Generate gen/ from proto/. Running it twice changes noth
 verify-inputs: build ## Stream real test runs through and compare the counts with an independent count.
 	$(GO) run ./cmd/tcm/internal/verifyinputs
 
+.PHONY: stream-speed
+stream-speed: build ## Stream large test runs as fast as they go, and print events a second and what limits them.
+	$(GO) run ./cmd/tcm/internal/verifyinputs -speed $(or $(BENCH_ROUNDS),3)
+
 # A program of its own, so that signals reach it and its last line is the last one.
 CHAOS := .cache/chaos
 
