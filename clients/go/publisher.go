@@ -19,7 +19,7 @@ const (
 	// of 64 KiB or a failure of 16 KiB with the longest names, is well below.
 	maxItem = 128 << 10
 	// flushAfter is how long an item waits for others to share its frame.
-	flushAfter = 50 * time.Millisecond
+	flushAfter = 20 * time.Millisecond
 )
 
 // Reasons why an item is not taken.

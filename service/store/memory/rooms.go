@@ -145,17 +145,15 @@ func (r *Rooms) touch(room *Room, made bool) {
 }
 
 // Append gives a durable draft the next place in its room, to be written. The
-// event's Wire is a part of the batch's Data.
-func (r *Rooms) Append(room *Room, d event.Draft, epoch uint64) event.Event {
+// event's Wire is a part of the batch's Data. About so many bytes as more says are
+// to follow it, of this room or others.
+func (r *Rooms) Append(room *Room, d event.Draft, epoch uint64, more int) event.Event {
 	r.touch(room, false)
 	at := event.Position{Epoch: epoch, Offset: room.Head.Newest.Offset + 1}
 	room.Head.Newest = at
 	size := d.WireSize(at)
 	if n := len(room.Batches); n == 0 || len(room.Batches[n-1].Data)+size > batchBytes {
-		capacity := size // the first one grows as it needs to: most groups have an event or two of a room
-		if n > 0 {
-			capacity = max(size, batchBytes)
-		}
+		capacity := max(size, min(size+more, batchBytes))
 		room.Batches = append(room.Batches, Batch{First: at.Offset, Data: make([]byte, 0, capacity)})
 	}
 	b := &room.Batches[len(room.Batches)-1]

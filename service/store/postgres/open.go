@@ -152,6 +152,7 @@ func connect(ctx context.Context, config *pgx.ConnConfig, where string) (*pgx.Co
 	if err := checkServer(ctx, conn, where); err != nil {
 		return nil, errors.Join(err, conn.Close(ctx))
 	}
+	tuneArrays(conn.TypeMap())
 	return conn, nil
 }
 

@@ -37,8 +37,12 @@ func (t *tx) makeRoom(name event.Room) (*memory.Room, error) {
 
 // Append gives drafts their places.
 func (t *tx) Append(drafts ...event.Draft) ([]event.Event, error) {
-	events := make([]event.Event, len(drafts))
+	events, more := make([]event.Event, len(drafts)), 0
+	for i := range drafts {
+		more += drafts[i].Size()
+	}
 	for i, d := range drafts {
+		more -= d.Size()
 		r, err := t.makeRoom(d.Room)
 		if err != nil {
 			return nil, fmt.Errorf("append to %s: %w", d.Room, err)
@@ -47,7 +51,7 @@ func (t *tx) Append(drafts ...event.Draft) ([]event.Event, error) {
 			events[i] = d.At(event.Position{})
 			continue
 		}
-		events[i] = t.w.rooms.Append(r, d, t.w.epoch)
+		events[i] = t.w.rooms.Append(r, d, t.w.epoch, more)
 		t.bytes += len(events[i].Wire)
 	}
 	if t.events == nil {

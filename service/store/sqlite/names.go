@@ -16,39 +16,38 @@ type (
 		suite int64
 		name  string
 	}
-	testKey struct {
-		name   int64
+	// testName is a row of test_names, and a source by which its test is known, the
+	// one it was last reported by: nearly all have one.
+	testName struct {
+		num    int64
 		source string
+		known  bool
 	}
 )
 
 // names is the writer's memory of suite_names, test_names and tests.
 type names struct {
 	suites memory.Cache[suiteKey, int64]
-	tests  memory.Cache[nameKey, int64]
-	known  memory.Cache[testKey, struct{}]
+	tests  memory.Cache[nameKey, testName]
 }
 
 func newNames() names {
-	return names{memory.NewCache[suiteKey, int64](), memory.NewCache[nameKey, int64](), memory.NewCache[testKey, struct{}]()}
+	return names{memory.NewCache[suiteKey, int64](), memory.NewCache[nameKey, testName]()}
 }
 
 func (n *names) mark() {
 	n.suites.Mark()
 	n.tests.Mark()
-	n.known.Mark()
 }
 
 func (n *names) undo() {
 	n.suites.Undo()
 	n.tests.Undo()
-	n.known.Undo()
 }
 
 func (n *names) clear() {
 	n.suites.Clear()
 	n.tests.Clear()
-	n.known.Clear()
 }
 
 // suiteName returns the number of a suite's name, giving it one if need be.
@@ -74,30 +73,36 @@ func (t *tx) testName(project int64, suite, name string) (int64, error) {
 		return 0, err
 	}
 	k := nameKey{s, name}
-	if num, ok := t.w.names.tests.Get(k); ok {
-		return num, nil
+	if known, ok := t.w.names.tests.Get(k); ok {
+		return known.num, nil
 	}
 	num, err := t.findTestName(s, name)
 	if errors.Is(err, store.ErrNotFound) {
 		num, err = t.c.insert("INSERT INTO test_names (suite, name) VALUES (?, ?)", s, name)
 	}
 	if err == nil {
-		t.w.names.tests.Put(k, num)
+		t.w.names.tests.Put(k, testName{num: num})
 	}
 	return num, err
 }
 
-// knowTest makes a test known to its project.
-func (t *tx) knowTest(name int64, source string) error {
-	k := testKey{name, source}
-	if _, ok := t.w.names.known.Get(k); ok {
-		return nil
+// knowTest makes a test of a suite known to its project, and returns the number of
+// its name.
+func (t *tx) knowTest(project, suite int64, r *store.Result) (int64, error) {
+	k := nameKey{suite, r.Name}
+	known, ok := t.w.names.tests.Get(k)
+	if ok && known.known && known.source == r.Source {
+		return known.num, nil
 	}
-	if _, err := t.c.exec("INSERT INTO tests (name, source) VALUES (?, ?) ON CONFLICT DO NOTHING", name, source); err != nil {
-		return err
+	num, err := t.testName(project, r.Suite, r.Name)
+	if err != nil {
+		return 0, err
 	}
-	t.w.names.known.Put(k, struct{}{})
-	return nil
+	if _, err := t.c.exec("INSERT INTO tests (name, source) VALUES (?, ?) ON CONFLICT DO NOTHING", num, r.Source); err != nil {
+		return 0, err
+	}
+	t.w.names.tests.Put(k, testName{num, r.Source, true})
+	return num, nil
 }
 
 func (r *reader) findSuiteName(project int64, name string) (num int64, err error) {

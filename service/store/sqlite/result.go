@@ -63,14 +63,20 @@ func (t *tx) PutResults(runID string, results []store.Result) error {
 }
 
 func (t *tx) putResults(run runRef, results []store.Result) error {
-	args := make([]any, 0, 10*len(results))
+	args := t.w.args[:0]
+	var suiteName string
+	var suite int64 // its number
 	for i := range results {
 		r := &results[i]
-		name, err := t.testName(run.project, r.Suite, r.Name)
-		if err != nil {
-			return err
+		if i == 0 || r.Suite != suiteName {
+			var err error
+			if suite, err = t.suiteName(run.project, r.Suite); err != nil {
+				return err
+			}
+			suiteName = r.Suite
 		}
-		if err := t.knowTest(name, r.Source); err != nil {
+		name, err := t.knowTest(run.project, suite, r)
+		if err != nil {
 			return err
 		}
 		args = append(args, run.num, int64(r.Seq), int64(r.Attempt), name, r.Source, r.Shard, int64(r.ShardAttempt),
@@ -78,6 +84,8 @@ func (t *tx) putResults(run runRef, results []store.Result) error {
 		t.bytes += len(r.Update)
 	}
 	_, err := t.c.exec(insertResultsOf[len(results)], args...)
+	clear(args)
+	t.w.args = args
 	return err
 }
 

@@ -54,6 +54,7 @@ type writer struct {
 	// stands: a rollback restores it, a failed commit clears it.
 	rooms memory.Rooms
 	names names
+	args  []any // of a statement with many rows, empty: its memory is used again
 
 	group   *group // at work
 	maxWAL  int64  // bytes
