@@ -7,9 +7,10 @@
 // Nothing here is for more than one goroutine: the writer's.
 package memory
 
-// maxNames is how many entries one generation of a cache keeps: a run of some
-// 50,000 tests fits, at about 150 bytes each.
-const maxNames = 65_536
+// maxNames is how many entries one generation of a cache keeps: the tests of two
+// large projects fit, some 60,000 each, at about 150 bytes each. With half of that,
+// runs of the two that alternated forgot each other's.
+const maxNames = 131_072
 
 // Cache remembers rows that are in the database. It is bounded: when the young
 // generation is full, the old one is forgotten.

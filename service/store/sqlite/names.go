@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"database/sql"
 	"errors"
 
 	"github.com/tcmanager/tcmanager/service/store"
@@ -86,23 +87,92 @@ func (t *tx) testName(project int64, suite, name string) (int64, error) {
 	return num, err
 }
 
-// knowTest makes a test of a suite known to its project, and returns the number of
-// its name.
-func (t *tx) knowTest(project, suite int64, r *store.Result) (int64, error) {
-	k := nameKey{suite, r.Name}
-	known, ok := t.w.names.tests.Get(k)
-	if ok && known.known && known.source == r.Source {
-		return known.num, nil
-	}
-	num, err := t.testName(project, r.Suite, r.Name)
-	if err != nil {
-		return 0, err
-	}
-	if _, err := t.c.exec("INSERT INTO tests (name, source) VALUES (?, ?) ON CONFLICT DO NOTHING", num, r.Source); err != nil {
-		return 0, err
-	}
-	t.w.names.tests.Put(k, testName{num, r.Source, true})
-	return num, nil
+// sourced is a test's name and a source that reports it.
+type sourced struct {
+	nameKey
+	source string
+}
+
+// knownTest returns the number of a test's name if its test is known by the source.
+func (n *names) knownTest(of sourced) (int64, bool) {
+	t, ok := n.tests.Get(of.nameKey)
+	return t.num, ok && t.known && t.source == of.source
+}
+
+// The statements that make tests known, each for so many at once as rowsAtOnce says.
+var (
+	findTests   = forRows(findTestsOf)
+	insertNames = forRows(func(n int) string {
+		return "INSERT INTO test_names (suite, name) VALUES " + rowsOf(n, 2) + " RETURNING suite, name, num"
+	})
+	insertTests = forRows(func(n int) string {
+		return "INSERT INTO tests (name, source) VALUES " + rowsOf(n, 2) + " ON CONFLICT DO NOTHING"
+	})
+)
+
+// findTestsOf looks for n tests: the join is crossed so that SQLite begins with those.
+func findTestsOf(n int) string {
+	return "WITH k (suite, name, source) AS (VALUES " + rowsOf(n, 3) + `)
+		SELECT n.suite, n.name, n.num, t.name IS NOT NULL FROM k CROSS JOIN test_names n ON n.suite = k.suite AND n.name = k.name
+		LEFT JOIN tests t ON t.name = n.num AND t.source = k.source`
+}
+
+// learn makes tests known to their project, those that aren't in memory. No name may
+// be in it twice.
+func (t *tx) learn(unknown []sourced) error {
+	return inRows(unknown, func(some []sourced) error {
+		sources, args := make(map[nameKey]string, len(some)), make([]any, 0, 3*len(some))
+		for _, s := range some {
+			sources[s.nameKey] = s.source
+			args = append(args, s.suite, s.name, s.source)
+		}
+		var fresh []sourced // that the project doesn't know by this source
+		note := func(rows *sql.Rows, dest ...any) (k nameKey, num int64, err error) {
+			err = rows.Scan(append([]any{&k.suite, &k.name, &num}, dest...)...)
+			return k, num, err
+		}
+		err := t.c.each(findTests[len(some)], args, func(rows *sql.Rows) error {
+			var known bool
+			k, num, err := note(rows, &known)
+			t.w.names.tests.Put(k, testName{num, sources[k], true})
+			if !known {
+				fresh = append(fresh, sourced{k, sources[k]})
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		var unnamed []sourced
+		for _, s := range some {
+			if _, ok := t.w.names.tests.Get(s.nameKey); !ok {
+				unnamed = append(unnamed, s)
+			}
+		}
+		err = inRows(unnamed, func(some []sourced) error {
+			args := make([]any, 0, 2*len(some))
+			for _, s := range some {
+				args = append(args, s.suite, s.name)
+			}
+			return t.c.each(insertNames[len(some)], args, func(rows *sql.Rows) error {
+				k, num, err := note(rows)
+				t.w.names.tests.Put(k, testName{num, sources[k], true})
+				return err
+			})
+		})
+		if err != nil {
+			return err
+		}
+		return inRows(append(fresh, unnamed...), func(some []sourced) error {
+			args := make([]any, 0, 2*len(some))
+			for _, s := range some {
+				name, _ := t.w.names.tests.Get(s.nameKey)
+				args = append(args, name.num, s.source)
+			}
+			_, err := t.c.exec(insertTests[len(some)], args...)
+			return err
+		})
+	})
 }
 
 func (r *reader) findSuiteName(project int64, name string) (num int64, err error) {

@@ -30,13 +30,34 @@ func insertResults(n int) string {
 // falling.
 var rowsAtOnce = [...]int{64, 8, 1}
 
-var insertResultsOf = func() map[int]string {
+// forRows makes a statement for each of these numbers.
+func forRows(statement func(n int) string) map[int]string {
 	m := map[int]string{}
 	for _, n := range rowsAtOnce {
-		m[n] = insertResults(n)
+		m[n] = statement(n)
 	}
 	return m
-}()
+}
+
+// rowsOf is n rows of parameters, for VALUES.
+func rowsOf(n, columns int) string {
+	row := "(?" + strings.Repeat(", ?", columns-1) + ")"
+	return row + strings.Repeat(", "+row, n-1)
+}
+
+// inRows calls fn with as many of rows at once as there is a statement for.
+func inRows[T any](rows []T, fn func([]T) error) error {
+	for _, n := range rowsAtOnce {
+		for ; len(rows) >= n; rows = rows[n:] {
+			if err := fn(rows[:n]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+var insertResultsOf = forRows(insertResults)
 
 // PutResults stores attempts and makes their tests known.
 func (t *tx) PutResults(runID string, results []store.Result) error {
@@ -47,11 +68,13 @@ func (t *tx) PutResults(runID string, results []store.Result) error {
 	if err != nil {
 		return fmt.Errorf("store results: %w", err)
 	}
-	rest := results
-	for _, n := range rowsAtOnce {
-		for ; len(rest) >= n && err == nil; rest = rest[n:] {
-			err = t.putResults(run, rest[:n])
-		}
+	names, err := t.testsOf(run.project, results)
+	if err == nil {
+		at := 0
+		err = inRows(results, func(some []store.Result) error {
+			at += len(some)
+			return t.putResults(run, some, names[at-len(some):at])
+		})
 	}
 	if err == nil {
 		err = t.markLast(run.num, results)
@@ -62,24 +85,56 @@ func (t *tx) PutResults(runID string, results []store.Result) error {
 	return nil
 }
 
-func (t *tx) putResults(run runRef, results []store.Result) error {
-	args := t.w.args[:0]
-	var suiteName string
-	var suite int64 // its number
+// testsOf returns the numbers of the results' names, and makes their tests known.
+func (t *tx) testsOf(project int64, results []store.Result) ([]int64, error) {
+	of, nums := make([]sourced, len(results)), make([]int64, len(results))
+	asked := map[nameKey]bool{}
+	var unknown []sourced
 	for i := range results {
 		r := &results[i]
-		if i == 0 || r.Suite != suiteName {
+		if i > 0 && r.Suite == results[i-1].Suite {
+			of[i].suite = of[i-1].suite
+		} else {
 			var err error
-			if suite, err = t.suiteName(run.project, r.Suite); err != nil {
-				return err
+			if of[i].suite, err = t.suiteName(project, r.Suite); err != nil {
+				return nil, err
 			}
-			suiteName = r.Suite
 		}
-		name, err := t.knowTest(run.project, suite, r)
-		if err != nil {
-			return err
+		of[i].name, of[i].source = r.Name, r.Source
+		if num, ok := t.w.names.knownTest(of[i]); ok {
+			nums[i] = num
+			continue
 		}
-		args = append(args, run.num, int64(r.Seq), int64(r.Attempt), name, r.Source, r.Shard, int64(r.ShardAttempt),
+		if !asked[of[i].nameKey] {
+			asked[of[i].nameKey] = true
+			unknown = append(unknown, of[i])
+		}
+	}
+	if err := t.learn(unknown); err != nil {
+		return nil, err
+	}
+	for i := range of {
+		if nums[i] != 0 {
+			continue
+		}
+		var ok bool
+		if nums[i], ok = t.w.names.knownTest(of[i]); ok {
+			continue
+		}
+		// Another source's result of this call, or one that fell out of memory.
+		if err := t.learn(of[i : i+1]); err != nil {
+			return nil, err
+		}
+		nums[i], _ = t.w.names.knownTest(of[i])
+	}
+	return nums, nil
+}
+
+func (t *tx) putResults(run runRef, results []store.Result, names []int64) error {
+	args := t.w.args[:0]
+	for i := range results {
+		r := &results[i]
+		args = append(args, run.num, int64(r.Seq), int64(r.Attempt), names[i], r.Source, r.Shard, int64(r.ShardAttempt),
 			int64(r.Status), int64(r.Offset), r.Update)
 		t.bytes += len(r.Update)
 	}
