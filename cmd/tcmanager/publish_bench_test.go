@@ -153,15 +153,14 @@ func (p *publishBench) run(key string, n int, every time.Duration) {
 	sender.Go(func() {
 		begun := time.Now()
 		for i, data := range p.batch[:n] {
-			at := time.Now()
 			if every > 0 {
-				at = begun.Add(time.Duration(i) * every)
-				time.Sleep(time.Until(at))
+				due := begun.Add(time.Duration(i) * every)
+				time.Sleep(time.Until(due))
+				sent <- due
 			} else {
 				window <- struct{}{}
-				at = time.Now()
+				sent <- time.Now()
 			}
-			sent <- at
 			if err := stream.SendMsg(data); err != nil {
 				return // Recv says why
 			}

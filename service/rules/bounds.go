@@ -38,9 +38,9 @@ func readBounds() bounds {
 	b.attempt, b.progress = test.number("attempt"), test.number("progress")
 	b.status = test.enum("status", 0)
 	b.flags, b.flag = test.enums("flags")
-	test.want("test", &validate.FieldRules{Required: proto.Bool(true)})
+	test.want("test", &validate.FieldRules{Required: new(true)})
 	test.want("duration_ms", &validate.FieldRules{Type: &validate.FieldRules_Double{
-		Double: &validate.DoubleRules{GreaterThan: &validate.DoubleRules_Gte{}, Finite: proto.Bool(true)},
+		Double: &validate.DoubleRules{GreaterThan: &validate.DoubleRules_Gte{}, Finite: new(true)},
 	}})
 	for _, free := range []protoreflect.Name{"error", "user", "timestamp", "started_at"} {
 		test.want(free, nil)
@@ -58,7 +58,7 @@ func readBounds() bounds {
 
 // blocked is the rule that a test with status BLOCKED has a comment. Its words don't
 // matter here.
-var blocked = &validate.Rule{Id: proto.String("blocked_comment")}
+var blocked = &validate.Rule{Id: new("blocked_comment")}
 
 // reader reads the rules of one message, and notices those that it doesn't expect.
 type reader struct {
@@ -138,7 +138,7 @@ func (r *reader) text(field protoreflect.Name, least uint64) int {
 func (r *reader) data(field protoreflect.Name) int {
 	length := r.rules(field).GetBytes().GetMaxLen()
 	r.want(field, &validate.FieldRules{Type: &validate.FieldRules_Bytes{
-		Bytes: &validate.BytesRules{MinLen: proto.Uint64(1), MaxLen: &length},
+		Bytes: &validate.BytesRules{MinLen: new(uint64(1)), MaxLen: &length},
 	}})
 	return int(length)
 }
@@ -155,7 +155,7 @@ func (r *reader) number(field protoreflect.Name) int {
 // enum returns the greatest defined value of a field that may not have others.
 func (r *reader) enum(field protoreflect.Name, not ...int32) int {
 	r.want(field, &validate.FieldRules{Type: &validate.FieldRules_Enum{
-		Enum: &validate.EnumRules{DefinedOnly: proto.Bool(true), NotIn: not},
+		Enum: &validate.EnumRules{DefinedOnly: new(true), NotIn: not},
 	}})
 	return r.greatest(field)
 }
@@ -165,7 +165,7 @@ func (r *reader) enums(field protoreflect.Name) (length, greatest int) {
 	most := r.rules(field).GetRepeated().GetMaxItems()
 	r.want(field, &validate.FieldRules{Type: &validate.FieldRules_Repeated{Repeated: &validate.RepeatedRules{
 		MaxItems: &most,
-		Items:    &validate.FieldRules{Type: &validate.FieldRules_Enum{Enum: &validate.EnumRules{DefinedOnly: proto.Bool(true)}}},
+		Items:    &validate.FieldRules{Type: &validate.FieldRules_Enum{Enum: &validate.EnumRules{DefinedOnly: new(true)}}},
 	}}})
 	return int(most), r.greatest(field)
 }

@@ -61,7 +61,7 @@ func (t *tx) Append(drafts ...event.Draft) ([]event.Event, error) {
 		t.bytes += len(events[i].Wire)
 	}
 	if t.events == nil {
-		t.events = events[:len(events):len(events)]
+		t.events = slices.Clip(events)
 	} else {
 		t.events = append(t.events, events...)
 	}

@@ -117,29 +117,11 @@ func findTestsOf(n int) string {
 		LEFT JOIN tests t ON t.name = n.num AND t.source = k.source`
 }
 
-// learn makes tests known to their project, those that aren't in memory. No name may
-// be in it twice.
+// learn makes tests known to their project that aren't in memory. No name may be in
+// it twice.
 func (t *tx) learn(unknown []sourced) error {
 	return inRows(unknown, func(some []sourced) error {
-		sources, args := make(map[nameKey]string, len(some)), make([]any, 0, 3*len(some))
-		for _, s := range some {
-			sources[s.nameKey] = s.source
-			args = append(args, s.suite, s.name, s.source)
-		}
-		var fresh []sourced // that the project doesn't know by this source
-		note := func(rows *sql.Rows, dest ...any) (k nameKey, num int64, err error) {
-			err = rows.Scan(append([]any{&k.suite, &k.name, &num}, dest...)...)
-			return k, num, err
-		}
-		err := t.c.each(findTests[len(some)], args, func(rows *sql.Rows) error {
-			var known bool
-			k, num, err := note(rows, &known)
-			t.w.names.tests.Put(k, testName{num, sources[k], true})
-			if !known {
-				fresh = append(fresh, sourced{k, sources[k]})
-			}
-			return err
-		})
+		fresh, err := t.recall(some)
 		if err != nil {
 			return err
 		}
@@ -149,30 +131,64 @@ func (t *tx) learn(unknown []sourced) error {
 				unnamed = append(unnamed, s)
 			}
 		}
-		err = inRows(unnamed, func(some []sourced) error {
-			args := make([]any, 0, 2*len(some))
-			for _, s := range some {
-				args = append(args, s.suite, s.name)
-			}
-			return t.c.each(insertNames[len(some)], args, func(rows *sql.Rows) error {
-				k, num, err := note(rows)
-				t.w.names.tests.Put(k, testName{num, sources[k], true})
-				return err
-			})
-		})
-		if err != nil {
+		if err := inRows(unnamed, t.nameTests); err != nil {
 			return err
 		}
-		return inRows(append(fresh, unnamed...), func(some []sourced) error {
-			args := make([]any, 0, 2*len(some))
-			for _, s := range some {
-				name, _ := t.w.names.tests.Get(s.nameKey)
-				args = append(args, name.num, s.source)
-			}
-			_, err := t.c.exec(insertTests[len(some)], args...)
-			return err
-		})
+		return inRows(append(fresh, unnamed...), t.addTests)
 	})
+}
+
+// recall remembers those of some tests whose names are in the table, and returns
+// which of them the project doesn't know by their source.
+func (t *tx) recall(some []sourced) (fresh []sourced, err error) {
+	sources, args := make(map[nameKey]string, len(some)), make([]any, 0, 3*len(some))
+	for _, s := range some {
+		sources[s.nameKey] = s.source
+		args = append(args, s.suite, s.name, s.source)
+	}
+	err = t.c.each(findTests[len(some)], args, func(rows *sql.Rows) error {
+		var k nameKey
+		var num int64
+		var known bool
+		if err := rows.Scan(&k.suite, &k.name, &num, &known); err != nil {
+			return err
+		}
+		t.w.names.tests.Put(k, testName{num, sources[k], true})
+		if !known {
+			fresh = append(fresh, sourced{k, sources[k]})
+		}
+		return nil
+	})
+	return fresh, err
+}
+
+// nameTests gives new names their numbers.
+func (t *tx) nameTests(some []sourced) error {
+	sources, args := make(map[nameKey]string, len(some)), make([]any, 0, 2*len(some))
+	for _, s := range some {
+		sources[s.nameKey] = s.source
+		args = append(args, s.suite, s.name)
+	}
+	return t.c.each(insertNames[len(some)], args, func(rows *sql.Rows) error {
+		var k nameKey
+		var num int64
+		if err := rows.Scan(&k.suite, &k.name, &num); err != nil {
+			return err
+		}
+		t.w.names.tests.Put(k, testName{num, sources[k], true})
+		return nil
+	})
+}
+
+// addTests makes tests that have names known to their project.
+func (t *tx) addTests(some []sourced) error {
+	args := make([]any, 0, 2*len(some))
+	for _, s := range some {
+		name, _ := t.w.names.tests.Get(s.nameKey)
+		args = append(args, name.num, s.source)
+	}
+	_, err := t.c.exec(insertTests[len(some)], args...)
+	return err
 }
 
 func (r *reader) findSuiteName(project int64, name string) (num int64, err error) {

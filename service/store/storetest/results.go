@@ -64,6 +64,34 @@ var resultTests = []test{
 			)
 		})
 	}},
+	{"many tests, known and new and of two sources, keep their names", func(e *env) {
+		var first, second []store.Result
+		for seq := uint64(1); seq <= 200; seq++ {
+			r := result(seq, 1, passed, seq)
+			r.Name += " \x00é"
+			first = append(first, r)
+			r.Attempt, r.Source, r.Offset = 2, "junit", 300+seq
+			second = append(second, r)
+			r.Attempt, r.Source, r.Offset = 3, "go", 600+seq
+			second = append(second, r)
+		}
+		known := first[:150]
+		e.keeps(func(tx store.Tx) error {
+			return errors.Join(populate(tx), tx.PutResults(runID, known))
+		}, func(r store.Reader) error {
+			return is(each(r, runID))("the first", known)
+		})
+		// The store was opened again: it has nothing in memory.
+		e.keeps(func(tx store.Tx) error {
+			return errors.Join(tx.PutResults(runID, first), tx.PutResults(runID, second))
+		}, func(r store.Reader) error {
+			all := slices.Concat(first, second)
+			slices.SortFunc(all, func(a, b store.Result) int {
+				return cmp.Or(cmp.Compare(a.Seq, b.Seq), cmp.Compare(a.Attempt, b.Attempt))
+			})
+			return is(each(r, runID))("all", all)
+		})
+	}},
 	{"a result without an update is kept", func(e *env) {
 		a := result(1, 1, passed, 1)
 		a.Update = nil
