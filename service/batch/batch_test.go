@@ -85,6 +85,24 @@ func TestABatchIsDecodedAsByTheGeneralDecoder(t *testing.T) {
 	}
 }
 
+func TestWhatIsSaidTwiceIsMerged(t *testing.T) {
+	one := encoded(t, &pb.TestExecutionUpdate{
+		Test: &pb.TestRef{Suite: "s", Name: "n"}, StartedAt: &timestamppb.Timestamp{Seconds: 5}, Status: 4, Flags: []pb.ResultFlag{2}, Shard: "a",
+	})
+	two := encoded(t, &pb.TestExecutionUpdate{
+		Test: &pb.TestRef{Name: "m", Parent: "p"}, StartedAt: &timestamppb.Timestamp{Nanos: 7}, Attempt: 2, Flags: []pb.ResultFlag{3}, Shard: "b",
+	})
+	wrap := func(number protowire.Number, b []byte) []byte {
+		return protowire.AppendBytes(protowire.AppendTag(nil, number, protowire.BytesType), b)
+	}
+	twice := append(encoded(t, &pb.OutputChunk{Name: "n", Data: []byte("one")}), encoded(t, &pb.OutputChunk{Data: []byte("two")})...)
+	b := wrap(requestBatch, append(wrap(batchItems, wrap(itemTest, append(one, two...))), wrap(batchItems, wrap(itemOutput, twice))...))
+	if alone(b) == nil {
+		t.Error("it was left to the general decoder")
+	}
+	agree(t, b)
+}
+
 func TestWhatIsNoBatchIsLeftToTheGeneralDecoder(t *testing.T) {
 	cut := encoded(t, request(test(), test()))
 	for name, b := range map[string][]byte{

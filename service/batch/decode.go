@@ -163,7 +163,8 @@ func (d *decoder) item(s string, into *pb.PublishItem) bool {
 	return d.inner.Unmarshal(mem.BufferSlice{mem.SliceBuffer(s)}, into) == nil
 }
 
-// decode decodes an update of a test that has nothing unusual.
+// decode decodes an update of a test that has nothing unusual. What is said twice is
+// merged, as everywhere in protobuf, since it is decoded into the same place.
 func (t *testSlot) decode(s string) bool {
 	u := &t.test
 	for s != "" {
@@ -178,7 +179,7 @@ func (t *testSlot) decode(s string) bool {
 		case testTestCaseID:
 			ok = f.string(&u.TestCaseId)
 		case testTest:
-			ok = u.Test == nil && f.typ == protowire.BytesType && decodeRef(f.text, &t.ref)
+			ok = f.typ == protowire.BytesType && decodeRef(f.text, &t.ref)
 			u.Test = &t.ref
 		case testAttempt:
 			ok = f.uint32(&u.Attempt)
@@ -190,10 +191,10 @@ func (t *testSlot) decode(s string) bool {
 		case testDurationMs:
 			ok = f.double(&u.DurationMs)
 		case testTimestamp:
-			ok = u.Timestamp == nil && f.time(&t.time)
+			ok = f.time(&t.time)
 			u.Timestamp = &t.time
 		case testStartedAt:
-			ok = u.StartedAt == nil && f.time(&t.started)
+			ok = f.time(&t.started)
 			u.StartedAt = &t.started
 		case testFlags:
 			u.Flags, ok = f.flags(u.Flags)
@@ -258,7 +259,7 @@ func (o *outputSlot) decode(s string) bool {
 		case outputAttempt:
 			ok = f.uint32(&o.output.Attempt)
 		case outputData:
-			ok = f.typ == protowire.BytesType && o.output.Data == nil
+			ok = f.typ == protowire.BytesType
 			o.output.Data = []byte(f.text)
 		default:
 			return false

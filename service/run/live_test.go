@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"google.golang.org/protobuf/proto"
 
@@ -361,4 +362,42 @@ func recountLast(r store.Reader, t *testing.T, id string, attempts map[uint64][]
 		}
 	}
 	return nil
+}
+
+// A decoder may make the texts of a whole request parts of one string: a run that
+// kept one of them would keep all of the output that came with it.
+func TestARunKeepsNothingOfARequest(t *testing.T) {
+	request := strings.Repeat("package/TestName ParentOfIt source ", 100)
+	from := uintptr(unsafe.Pointer(unsafe.StringData(request)))
+	part := func(s string) bool {
+		at := uintptr(unsafe.Pointer(unsafe.StringData(s)))
+		return s != "" && at >= from && at < from+uintptr(len(request))
+	}
+	live := newLive(&pb.Run{Id: "r", Info: &pb.RunInfo{Source: "go"}}, nil)
+	row, err := live.Test(&pb.TestExecutionUpdate{Status: running, Test: &pb.TestRef{
+		Suite: request[:7], Name: request[8:16], Parent: request[17:27], Source: request[28:34],
+	}}, "s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := []string{row.Suite, row.Name, row.Source}
+	for _, o := range []*pb.OutputChunk{{Suite: request[:7], Name: request[8:12]}, {Suite: request[:4]}} {
+		key, err := live.Output(o, "s")
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept = append(kept, key.Suite, key.Name)
+	}
+	for key, test := range live.tests {
+		kept = append(kept, key.suite, key.name, test.key.suite, test.key.name, test.parent)
+	}
+	for key, suite := range live.suites {
+		kept = append(kept, key, suite.Name)
+	}
+	if i := slices.IndexFunc(kept, part); i >= 0 {
+		t.Errorf("%q is kept as a part of the request", kept[i])
+	}
+	if live.tests[testKey{"package", "TestName"}].parent != "ParentOfIt" || row.Source != "source" {
+		t.Errorf("%+v and %+v were kept", live.tests, row)
+	}
 }
