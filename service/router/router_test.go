@@ -9,9 +9,9 @@ import (
 )
 
 // ear keeps what it hears.
-type ear struct{ batches []Batch }
+type ear struct{ batches []*Batch }
 
-func (e *ear) Offer(b Batch) { e.batches = append(e.batches, b) }
+func (e *ear) Offer(b *Batch) { e.batches = append(e.batches, b) }
 
 func (e *ear) offsets() []uint64 {
 	var out []uint64
@@ -53,8 +53,8 @@ func TestABatchIsOneClassAndItsWireIsTheEventsJoined(t *testing.T) {
 	if len(a.batches) != 2 {
 		t.Fatalf("heard %d batches, want 2: classes never share one", len(a.batches))
 	}
-	if got := a.batches[0]; !bytes.Equal(got.Wire, []byte{1, 2}) || got.First() != 1 || got.Last().Offset != 2 {
-		t.Errorf("first batch is %v from %d to %d, want bytes 1 2 from 1 to 2", got.Wire, got.First(), got.Last().Offset)
+	if got := a.batches[0]; !bytes.Equal(got.Piece.Frame.Bytes(), []byte{1, 2}) || got.First() != 1 || got.Last().Offset != 2 {
+		t.Errorf("first batch is %v from %d to %d, want bytes 1 2 from 1 to 2", got.Piece.Frame.Bytes(), got.First(), got.Last().Offset)
 	}
 }
 
@@ -100,4 +100,4 @@ type quitter struct {
 	heard int
 }
 
-func (q *quitter) Offer(Batch) { q.heard++; q.leave() }
+func (q *quitter) Offer(*Batch) { q.heard++; q.leave() }

@@ -84,20 +84,37 @@ func errTooOften(kind string, wait time.Duration) error {
 // admit takes a token for a frame. Only the receiver calls it.
 func (s *Session) admit(req *pb.SubscribeRequest) error {
 	kind, signal := kindOf(req)
-	bucket, known := s.buckets[kind]
-	if !known { // looked up once: a frame costs no more than its token
-		bucket = s.srv.limits.of(s.userID(), kind, signal)
-		s.buckets[kind] = bucket
-	}
+	bucket := s.bucketOf(kind, signal)
 	if wait := bucket.Take(); wait > 0 {
 		return errTooOften(kind, wait)
 	}
 	return nil
 }
 
+// kindBucket is the bucket of a kind of frame.
+type kindBucket struct {
+	kind   string
+	bucket *limit.Bucket
+}
+
+// bucketOf looks a bucket up once: a frame costs no more than its token.
+func (s *Session) bucketOf(kind string, signal bool) *limit.Bucket {
+	for _, b := range s.buckets {
+		if b.kind == kind {
+			return b.bucket
+		}
+	}
+	b := kindBucket{kind, s.srv.limits.of(s.userID(), kind, signal)}
+	s.buckets = append(s.buckets, b)
+	return b.bucket
+}
+
 // refuse answers a frame that was not looked into. Too many of them end the
 // session, for each is work, and an answer to send.
 func (s *Session) refuse(to uint64, err error) {
+	if s.refusals == nil {
+		s.refusals = limit.NewBucket(refusals)
+	}
 	if s.refusals.Take() > 0 {
 		s.srv.cfg.Logger.Info("session limited", "reason", "flood", "session", s.id, "user", s.userID())
 		s.end(errFlood)

@@ -12,6 +12,7 @@ import (
 	"github.com/tcmanager/tcmanager/service/event"
 	"github.com/tcmanager/tcmanager/service/fault"
 	"github.com/tcmanager/tcmanager/service/store"
+	"github.com/tcmanager/tcmanager/service/wire"
 )
 
 const (
@@ -62,7 +63,7 @@ func (s *Session) join(ctx context.Context, to uint64, req *pb.JoinRoom) error {
 		return err
 	}
 	if m.follow {
-		poke(s.runs)
+		s.out.call(askRuns)
 	}
 	return nil
 }
@@ -84,10 +85,13 @@ func (s *Session) enter(room event.Room, m *membership) error {
 	}
 	if old != nil {
 		old.unsubscribe()
-		s.out.leave(room)
+		s.out.leave(old.place)
 	}
 	m.place = s.out.enter(room)
-	m.unsubscribe = s.srv.deps.Router.Subscribe(room, s)
+	m.unsubscribe = s.srv.deps.Router.Subscribe(room, m.place)
+	if s.rooms == nil {
+		s.rooms = map[event.Room]*membership{}
+	}
 	s.rooms[room] = m
 	// Presence before the snapshot: whoever comes in between is told by an event.
 	// And under the lock: close would else miss a session that enters after it.
@@ -95,7 +99,7 @@ func (s *Session) enter(room event.Room, m *membership) error {
 		s.srv.deps.Presence.Enter(room, s.caller.Ref(), s.id, s.idle)
 	}
 	if old != nil && old.follow {
-		poke(s.runs)
+		s.out.call(askRuns)
 	}
 	return nil
 }
@@ -119,7 +123,7 @@ func (s *Session) begin(ctx context.Context, to uint64, room event.Room, m *memb
 		before = append(before, resetOf(room, found.reset))
 	}
 	answer := &pb.SubscribeResponse{ReplyTo: to, Frame: &pb.SubscribeResponse_Joined{Joined: joined}}
-	if !s.out.begin(room, m.place, found.from, found.newest.Offset, m.follow, append(before, answer)...) {
+	if !s.out.begin(m.place, found.from, found.newest.Offset, m.follow, append(before, answer)...) {
 		return errLeftRoom
 	}
 	if joined.Recovered {
@@ -258,7 +262,7 @@ func (s *Session) leave(room event.Room, only *membership, tell *pb.SubscribeRes
 	if m != nil {
 		delete(s.rooms, room)
 		m.unsubscribe()
-		s.out.leave(room)
+		s.out.leave(m.place)
 	}
 	if tell != nil {
 		s.out.post(tell)
@@ -272,7 +276,7 @@ func (s *Session) leave(room event.Room, only *membership, tell *pb.SubscribeRes
 	// A run that the client was in by itself comes along again if its project is
 	// followed.
 	if m.follow || !m.followed && room.Kind() == event.KindRun {
-		poke(s.runs)
+		s.out.call(askRuns)
 	}
 	return true
 }
@@ -310,44 +314,47 @@ func (s *Session) in(want func(*membership) bool) map[event.Room]*membership {
 }
 
 // readLog returns a frame of events from the log of a room that is behind. It
-// reports whether there was one: nil is returned also if the session left it.
-func (s *Session) readLog(ctx context.Context) (frame []byte, found bool, err error) {
+// reports whether there was one: an empty one is returned also if the session left
+// the room.
+func (s *Session) readLog(ctx context.Context) (frame wire.Frame, found bool, err error) {
 	b, ok := s.out.nextBehind()
 	if !ok {
-		return nil, false, nil
+		return frame, false, nil
 	}
-	room, after, newest := b.room, b.after, b.newest
-	if s.srv.isTooFar(after.Offset, newest) {
-		return nil, true, s.restart(ctx, room, after.Offset, newest, tooFarBehind)
+	room := b.place.room
+	if s.srv.isTooFar(b.after.Offset, b.newest) {
+		return frame, true, s.restart(ctx, b, tooFarBehind)
 	}
 	var part store.LogPart
 	err = s.srv.deps.Store.View(ctx, func(r store.Reader) (err error) {
-		part, err = r.Log(room, after.Offset, logBytes)
+		part, err = r.Log(room, b.after.Offset, logBytes)
 		return err
 	})
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return nil, false, fmt.Errorf("read the log of %s: %w", room, err)
+		return frame, false, fmt.Errorf("read the log of %s: %w", room, err)
 	}
-	if len(part.Events) == 0 || part.Events[0].Position.Offset != after.Offset+1 {
+	if len(part.Events) == 0 || part.Events[0].Position.Offset != b.after.Offset+1 {
 		// What the client needs next is no longer kept. It has to start anew.
-		return nil, true, s.restart(ctx, room, after.Offset, newest, "POSITION_TRIMMED")
-	}
-	for _, ev := range part.Events {
-		frame = append(frame, ev.Wire...)
+		return frame, true, s.restart(ctx, b, "POSITION_TRIMMED")
 	}
 	last := part.Events[len(part.Events)-1].Position
 	if !s.out.caughtUp(b, last) {
-		return nil, true, nil
+		return frame, true, nil
 	}
-	if newest > last.Offset+uint64(len(part.Events)) {
-		s.out.post(&pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Lag{Lag: &pb.Lag{Room: string(room), Events: newest - last.Offset}}})
+	if b.newest > last.Offset+uint64(len(part.Events)) {
+		s.out.post(&pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Lag{Lag: &pb.Lag{Room: string(room), Events: b.newest - last.Offset}}})
 	}
-	return frame, true, nil
+	joined := wire.NewBuilder(logBytes)
+	for _, ev := range part.Events {
+		joined.Add(ev.Wire)
+	}
+	return joined.Frame(), true, nil
 }
 
 // restart begins a room anew from a snapshot, because its log doesn't reach back
 // to where the client is, or too far.
-func (s *Session) restart(ctx context.Context, room event.Room, after, newest uint64, reason string) error {
+func (s *Session) restart(ctx context.Context, b behind, reason string) error {
+	room := b.place.room
 	s.mu.Lock()
 	m := s.rooms[room]
 	s.mu.Unlock()
@@ -362,7 +369,7 @@ func (s *Session) restart(ctx context.Context, room event.Room, after, newest ui
 		s.evict(room, m, err)
 		return nil //nolint:nilerr // the client was told; the session goes on
 	default:
-		return fmt.Errorf("restart %s, which was at %d of %d: %w", room, after, newest, err)
+		return fmt.Errorf("restart %s: %w", b, err)
 	}
 }
 
@@ -397,7 +404,7 @@ func (s *Session) recheck(ctx context.Context) {
 		}
 	}
 	if unsure {
-		time.AfterFunc(recheckAgain, func() { poke(s.check) })
+		time.AfterFunc(recheckAgain, func() { s.out.call(askCheck) })
 	}
 }
 
@@ -452,7 +459,7 @@ func (s *Session) follow(ctx context.Context) {
 	}
 	s.leaveEnded(running)
 	if joining {
-		poke(s.runs)
+		s.out.call(askRuns)
 	}
 }
 
@@ -501,8 +508,8 @@ func (s *Session) leaveEnded(running map[event.Room]bool) {
 	for room, m := range s.in(func(m *membership) bool { return m.followed }) {
 		switch {
 		case running[room]:
-		case !s.out.settled(room):
-			poke(s.runs) // look again after the next frame
+		case !s.out.settled(m.place):
+			s.out.call(askRuns) // look again after the next frame
 		default:
 			s.leave(room, m, leftFrame(string(room)))
 		}

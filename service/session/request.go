@@ -13,6 +13,12 @@ import (
 	"github.com/tcmanager/tcmanager/service/store"
 )
 
+// isQuick reports whether a request is carried out without waiting for anything.
+func (s *Session) isQuick(req *pb.SubscribeRequest) bool {
+	_, isPing := req.Frame.(*pb.SubscribeRequest_Ping)
+	return isPing
+}
+
 // handle carries out one request and queues its answer. A request that fails is
 // answered with an error and doesn't end the stream.
 func (s *Session) handle(ctx context.Context, req *pb.SubscribeRequest) {
@@ -145,11 +151,12 @@ func (s *Session) refresh(ctx context.Context, r *pb.RefreshToken) error {
 	same := caller.User.Id == s.caller.User.Id
 	if same {
 		s.caller = identity.Caller{User: proto.CloneOf(caller.User), ExpiresAt: caller.ExpiresAt}
+		s.expiresAt.Store(caller.ExpiresAt.UnixNano())
 	}
 	s.mu.Unlock()
 	if !same {
 		return fault.Field("token", "must name the user who opened the session; open another stream for another user")
 	}
-	poke(s.renewed)
+	s.look()
 	return nil
 }

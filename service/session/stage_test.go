@@ -254,10 +254,11 @@ func decode(t *testing.T, b []byte) *pb.SubscribeResponse {
 	return frame
 }
 
-// waiting returns the frames that can be had without waiting for time to pass.
+// waiting returns the frames that can be had now, when what lingered has come.
 func (c *client) waiting() iter.Seq[*pb.SubscribeResponse] {
 	return func(yield func(*pb.SubscribeResponse) bool) {
 		for {
+			time.Sleep(15 * time.Millisecond)
 			synctest.Wait()
 			select {
 			case b := <-c.out:
