@@ -39,8 +39,7 @@ type Session struct {
 	buckets  []kindBucket  // by kind of frame; the receiver's
 	refusals *limit.Bucket // likewise
 
-	sent int64        // frames, but the last; whoever sends counts
-	told atomic.Int64 // frames that say no more than that the client is up to date
+	sent int64 // frames, but the last; whoever sends counts
 
 	heardAt      atomic.Int64  // when something was received last, in nanoseconds since 1970, as the next two
 	sendingSince atomic.Int64  // when the frame that is on its way was sent; 0 if none is
@@ -106,6 +105,9 @@ func (s *Session) greet(req *pb.SubscribeRequest) error {
 		}
 	}
 	id := known.String()
+	if hello.NoDelay {
+		s.out.noDelay()
+	}
 	if err := s.srv.add(s, id); err != nil {
 		return err
 	}
@@ -117,7 +119,7 @@ func (s *Session) greet(req *pb.SubscribeRequest) error {
 		MaxRooms:          uint32(cfg.MaxRooms), MaxRequestBytes: uint32(cfg.MaxRequestBytes),
 		ServerVersion: cfg.Version, ServerTime: timestamppb.Now(), RequestWindow: durationpb.New(once.Window),
 	}}})
-	s.told.Add(1)
+	s.out.told.Add(1)
 	s.mu.Lock()
 	s.greeted = true
 	s.mu.Unlock()

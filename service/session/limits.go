@@ -31,39 +31,49 @@ func (l limits) of(userID, kind string, signal bool) *limit.Bucket {
 	return l.commands.Of(userID + " " + kind)
 }
 
-// frames and commands are the oneofs whose fields are the kinds.
-var (
-	frames   = (&pb.SubscribeRequest{}).ProtoReflect().Descriptor().Oneofs().ByName("frame")
-	commands = (&pb.Command{}).ProtoReflect().Descriptor().Oneofs().ByName("command")
-)
-
-// kindOf names the kind of a frame, and says whether it is a signal. A frame of
-// no known kind is one kind of its own.
+// kindOf names the kind of a frame as realtime.proto does, and says whether it is a
+// signal. A frame of no known kind is one kind of its own.
 func kindOf(req *pb.SubscribeRequest) (kind string, signal bool) {
-	if c := req.GetCommand(); c != nil {
-		return kindOfCommand(c)
-	}
-	f := req.ProtoReflect().WhichOneof(frames)
-	if f == nil {
+	switch f := req.Frame.(type) {
+	case *pb.SubscribeRequest_Command:
+		return kindOfCommand(f.Command)
+	case *pb.SubscribeRequest_Hello:
+		return "hello", false
+	case *pb.SubscribeRequest_Join:
+		return "join", false
+	case *pb.SubscribeRequest_Leave:
+		return "leave", false
+	case *pb.SubscribeRequest_RefreshToken:
+		return "refresh_token", true
+	case *pb.SubscribeRequest_Ping:
+		return "ping", true
+	default:
 		return "unknown", false
 	}
-	switch req.Frame.(type) {
-	case *pb.SubscribeRequest_Ping, *pb.SubscribeRequest_RefreshToken:
-		return string(f.Name()), true
-	}
-	return string(f.Name()), false
 }
 
+// kindOfCommand is kindOf for a command, which may be nil.
 func kindOfCommand(c *pb.Command) (kind string, signal bool) {
-	f := c.ProtoReflect().WhichOneof(commands)
-	if f == nil {
+	switch c.GetCommand().(type) {
+	case *pb.Command_UpdateActivity:
+		return "update_activity", true
+	case *pb.Command_UpdatePresence:
+		return "update_presence", true
+	case *pb.Command_EditTestCase:
+		return "edit_test_case", false
+	case *pb.Command_AddComment:
+		return "add_comment", false
+	case *pb.Command_MarkNotificationsRead:
+		return "mark_notifications_read", false
+	case *pb.Command_StartRun:
+		return "start_run", false
+	case *pb.Command_ReportResult:
+		return "report_result", false
+	case *pb.Command_FinishRun:
+		return "finish_run", false
+	default:
 		return "command", false
 	}
-	switch c.Command.(type) {
-	case *pb.Command_UpdateActivity, *pb.Command_UpdatePresence:
-		return string(f.Name()), true
-	}
-	return string(f.Name()), false
 }
 
 // refusals is how many frames of one session may be refused, because they are too

@@ -35,6 +35,7 @@ type membership struct {
 	// from their first event. Guarded by Session.mu, as is whether it is known yet.
 	newest uint32
 	read   bool
+	shows  permission // whether the user may show what the user does here; guarded likewise
 }
 
 // join brings the session into a room and queues the Joined frame.
@@ -127,7 +128,7 @@ func (s *Session) begin(ctx context.Context, to uint64, room event.Room, m *memb
 		return errLeftRoom
 	}
 	if joined.Recovered {
-		s.told.Add(1)
+		s.out.told.Add(1)
 	}
 	return nil
 }

@@ -34,6 +34,7 @@ const (
 type outbox struct {
 	maxBytes int
 	summon   func()        // puts the session on its worker's list
+	told     atomic.Int64  // frames that say no more than that the client is up to date
 	asks     atomic.Uint32 // what whoever sends has to look at beside what waits: a set of ask...
 
 	mu        sync.Mutex // guards the rest, and every place in places
@@ -119,9 +120,13 @@ func (o *outbox) postLocked(c control, err error) {
 	}
 }
 
-// ack notes that a signal was carried out. One answer tells of all that were
-// since the last.
+// ack notes that a signal was carried out, unless its client doesn't care. One
+// answer tells of all that were since the last. Who receives sends it, once there is
+// nothing more to receive.
 func (o *outbox) ack(signal uint64) {
+	if signal == 0 {
+		return
+	}
 	o.mu.Lock()
 	o.acked = signal
 	o.turn.more = true
@@ -392,6 +397,7 @@ func (o *outbox) nextLocked(now time.Time) (frame wire.Frame, found bool, err er
 	case o.acked != 0: // behind the refusals of the signals before it
 		frame = ackFrame(o.acked)
 		o.acked = 0
+		o.told.Add(1)
 		return frame, true, nil
 	}
 	if frame, found = o.eventsLocked(); found {

@@ -153,7 +153,7 @@ func (s *Session) rest(asked bool, followed *bool) (step, error) {
 			return idle, s.farewell(away, at)
 		}
 	}
-	if asked && s.isGreeted() && s.watch.polls(s.sent > s.told.Load()) {
+	if asked && s.isGreeted() && s.watch.polls(s.sent > s.out.told.Load()) {
 		return idle, errExpected
 	}
 	return idle, nil

@@ -57,6 +57,13 @@ func (o *outbox) call(asks uint32) {
 	o.unlock(summon)
 }
 
+// noDelay makes events go as they come.
+func (o *outbox) noDelay() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.turn.linger = 0
+}
+
 // ready is called by a carrier that has flushed.
 func (o *outbox) ready() {
 	o.mu.Lock()
