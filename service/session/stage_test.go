@@ -39,6 +39,7 @@ const room = string(event.KindProject) + ":" + scene.ProjectID
 type stage struct {
 	*scene.Scene
 	t        *testing.T
+	direct   bool // streams of Subscribe are
 	server   *session.Server
 	presence *presence.Hub
 	runs     *run.Service
@@ -67,12 +68,19 @@ func (g gate) Enter(r store.Reader, userID string, room event.Room, action acces
 	return room, err
 }
 
-// onStage runs a test in a bubble, where time is the test's own.
+// onStage runs a test over both kinds of streams, each in a bubble, where time is
+// the test's own.
 func onStage(t *testing.T, cfg session.Config, fn func(*testing.T, *stage)) {
+	t.Helper()
+	t.Run("blocking", func(t *testing.T) { onStageOf(t, cfg, false, fn) })
+	t.Run("direct", func(t *testing.T) { onStageOf(t, cfg, true, fn) })
+}
+
+func onStageOf(t *testing.T, cfg session.Config, direct bool, fn func(*testing.T, *stage)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		rt := router.New()
-		st := &stage{t: t, presence: presence.New(rt, presence.Options{}), working: make(chan bool)}
+		st := &stage{t: t, direct: direct, presence: presence.New(rt, presence.Options{}), working: make(chan bool)}
 		st.Scene = scene.Listening(t, func(events []event.Event) {
 			if !st.deaf.Load() {
 				rt.Publish(events)
@@ -152,12 +160,20 @@ type client struct {
 	in     chan *pb.SubscribeRequest
 	out    chan []byte
 	done   chan error
+	lane   *lane // its stream, if that is direct
 }
 
 // connect opens a stream of a user, whose token lives for an hour.
 func (st *stage) connect(user string) *client {
 	st.t.Helper()
-	return st.open(user, func(c *client) error { return st.server.Serve(c) })
+	return st.open(user, func(c *client) error {
+		if !st.direct {
+			return st.server.Serve(c)
+		}
+		c.lane = newLane(c)
+		defer c.lane.finish()
+		return st.server.Serve(c.lane)
+	})
 }
 
 // watch opens a Watch of a user. Frames are numbered from 1.
