@@ -26,6 +26,7 @@ type Session struct {
 	srv    *Server
 	stream Stream
 	direct Direct       // what the stream's carrier has beside it; nil if a Send may wait
+	ready  func()       // what it calls when it has flushed
 	watch  *watchStream // the stream, if it is a Watch; else nil
 	ctx    context.Context
 	cancel context.CancelCauseFunc

@@ -174,7 +174,7 @@ func (s *Session) isFlushed(now time.Time) bool {
 	if s.direct == nil {
 		return true
 	}
-	if s.direct.Flushed(s.out.ready) {
+	if s.direct.Flushed(s.ready) {
 		if s.sendingSince.Load() != 0 {
 			s.sendingSince.Store(0)
 		}

@@ -219,6 +219,7 @@ func (srv *Server) open(stream Stream, caller identity.Caller) *Session {
 		}
 	} else {
 		s.direct, _ = stream.Context().Value(directKey{}).(Direct)
+		s.ready = s.out.ready
 	}
 	s.looking.Lock() // the timer may be faster
 	defer s.looking.Unlock()
