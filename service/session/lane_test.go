@@ -40,6 +40,9 @@ func (l *lane) Send(f wire.Frame) error {
 	if l.ctx.Err() != nil {
 		return l.ctx.Err()
 	}
+	if l.broken.Load() {
+		panic("a carrier that panics")
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.unread = append(l.unread, f.Bytes())

@@ -326,30 +326,54 @@ func (s *Session) readLog(ctx context.Context) (frame wire.Frame, found bool, er
 	if s.srv.isTooFar(b.after.Offset, b.newest) {
 		return frame, true, s.restart(ctx, b, tooFarBehind)
 	}
-	var part store.LogPart
-	err = s.srv.deps.Store.View(ctx, func(r store.Reader) (err error) {
-		part, err = r.Log(room, b.after.Offset, logBytes)
-		return err
-	})
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
+	piece, err := s.srv.readFrom(ctx, readFrom{room, b.after})
+	if err != nil {
 		return frame, false, fmt.Errorf("read the log of %s: %w", room, err)
 	}
-	if len(part.Events) == 0 || part.Events[0].Position.Offset != b.after.Offset+1 {
+	if piece.frame.Size() == 0 {
 		// What the client needs next is no longer kept. It has to start anew.
 		return frame, true, s.restart(ctx, b, "POSITION_TRIMMED")
 	}
-	last := part.Events[len(part.Events)-1].Position
-	if !s.out.caughtUp(b, last) {
+	if !s.out.caughtUp(b, piece.last) {
 		return frame, true, nil
 	}
-	if b.newest > last.Offset+uint64(len(part.Events)) {
-		s.out.post(&pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Lag{Lag: &pb.Lag{Room: string(room), Events: b.newest - last.Offset}}})
+	if read := piece.last.Offset - b.after.Offset; b.newest > piece.last.Offset+read {
+		s.out.post(&pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Lag{Lag: &pb.Lag{Room: string(room), Events: b.newest - piece.last.Offset}}})
 	}
-	joined := wire.NewBuilder(logBytes)
+	return piece.frame, true, nil
+}
+
+// readFrom reads the events behind a place, about logBytes of them. There are none
+// if the first of them is no longer kept.
+func (srv *Server) readFrom(ctx context.Context, from readFrom) (read, error) {
+	now := time.Now()
+	if known, is := srv.reads.get(from, now); is {
+		return known, nil
+	}
+	var part store.LogPart
+	err := srv.deps.Store.View(ctx, func(r store.Reader) (err error) {
+		part, err = r.Log(from.room, from.after.Offset, logBytes)
+		return err
+	})
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return read{}, nil
+	case err != nil:
+		return read{}, err
+	case len(part.Events) == 0 || part.Events[0].Position.Offset != from.after.Offset+1:
+		return read{}, nil
+	}
+	size := 0
+	for _, ev := range part.Events {
+		size += len(ev.Wire)
+	}
+	joined := wire.NewBuilder(size)
 	for _, ev := range part.Events {
 		joined.Add(ev.Wire)
 	}
-	return joined.Frame(), true, nil
+	piece := read{frame: joined.Frame(), last: part.Events[len(part.Events)-1].Position}
+	srv.reads.put(from, piece.frame, piece.last, now)
+	return piece, nil
 }
 
 // restart begins a room anew from a snapshot, because its log doesn't reach back

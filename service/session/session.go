@@ -3,17 +3,37 @@
 //
 // # Concurrency
 //
-// A session has three goroutines. The sender's sends, and is the only one that
-// does; the receiver's reads one request after the other and carries it out, so
-// a client that sends faster than it is served is slowed down by its own stream;
-// the handler's waits. Publishers put events into the outbox and never wait. The
-// handler returns as soon as the client is gone, its time is up, or the server
-// drains; only then does a Recv or a Send that is still blocked return, so it
-// waits for neither.
+// A session that does nothing has one goroutine, its handler's, if its carrier is
+// direct: that one waits for a request. What a request needs, and all that may
+// wait for the store or for a client, is done by goroutines that are made for it,
+// or kept for a moment from the last time (hands). Over other carriers a second
+// goroutine waits in Recv, since a handler has to return to end its stream. One
+// request is carried out after the other, so a client that sends faster than it is
+// served is slowed down by its own stream.
 //
-// Locks are taken in this order: Server.mu, Session.mu, then those of the
-// presence hub, the router, and the outbox. Who is in a room changes under
-// Session.mu in all of them together.
+// To send is a role (turn): one at a time has it, and gives it back when nothing
+// waits. Publishers put events into the outbox, note that the session is due, and
+// never wait, nor write. A worker takes the sessions that are due, each always its
+// own ones, and sends: on a direct carrier itself, until the carrier has not
+// flushed, when the session is left until that calls. Whatever may wait (a Send on
+// another carrier, the log, rights to be looked at) the worker hands to a goroutine
+// together with the role, and goes on with the next session.
+//
+// A client that was sent events just now gets the next ones after Config.Linger,
+// together. Answers don't linger, nor does a full frame, nor the first event after
+// a pause.
+//
+// One timer a session stands for all that comes with time: its hello, its lease, its
+// token, a Send that takes too long. Nothing that comes or goes sets it anew.
+//
+// The handler returns as soon as the client is gone, its time is up, or the server
+// drains. It waits for a frame that is being sent, for a second at most, and not
+// for a request in hand; a Recv or Send that is still blocked returns after it.
+//
+// Locks are taken in this order: Server.mu, Session.looking, Session.mu, then those
+// of the presence hub, the router, and the outbox, and last those of the worker and
+// the hands, which are held for a few instructions. Who is in a room changes under
+// Session.mu in all of them together. No lock is held across a Send.
 //
 // # Order
 //
@@ -24,7 +44,7 @@
 // # Carriers
 //
 // A session speaks to a Stream, and gives it encoded frames: what brings them is
-// the carrier's affair. Watch is a carrier too, of a client that says all it has
+// the carrier's affair. One that never waits says so by Direct. Watch is a carrier too, of a client that says all it has
 // to say when it comes and comes back when the Watch has ended.
 package session
 
@@ -125,6 +145,7 @@ type Server struct {
 	deps   Deps
 	limits limits
 
+	reads   reads
 	hands   *hands
 	workers []*worker // of the sessions, which are dealt out to them
 	opened  atomic.Uint64

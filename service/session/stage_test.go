@@ -86,22 +86,27 @@ func onStageOf(t *testing.T, cfg session.Config, direct bool, fn func(*testing.T
 				rt.Publish(events)
 			}
 		})
-		st.runs = run.New(st.Store, run.Config{})
-		st.projects = project.New(st.Store, time.Now)
-		cfg.Logger = slog.New(slog.NewTextHandler(&st.logged, nil))
-		st.server = session.NewServer(cfg, session.Deps{
-			Store: st.Store, Router: rt, Presence: st.presence,
-			Rooms: map[event.Kind]session.RoomSource{
-				event.KindProject: gate{project.NewRoom(func(string) string { return "" }), st},
-				event.KindUser:    notification.Room{},
-				event.KindRun:     run.Room{Service: st.runs},
-			},
-			Commands: commands{st},
-			Verify:   verify,
-			Validate: func(req *pb.SubscribeRequest) error { return rules.Message(req) },
-		})
+		st.serve(cfg, rt, st.Store)
 		fn(t, st)
 		st.presence.Close()
+	})
+}
+
+// serve starts the server over a store.
+func (st *stage) serve(cfg session.Config, rt *router.Router, db store.Store) {
+	st.runs = run.New(st.Store, run.Config{})
+	st.projects = project.New(st.Store, time.Now)
+	cfg.Logger = slog.New(slog.NewTextHandler(&st.logged, nil))
+	st.server = session.NewServer(cfg, session.Deps{
+		Store: db, Router: rt, Presence: st.presence,
+		Rooms: map[event.Kind]session.RoomSource{
+			event.KindProject: gate{project.NewRoom(func(string) string { return "" }), st},
+			event.KindUser:    notification.Room{},
+			event.KindRun:     run.Room{Service: st.runs},
+		},
+		Commands: commands{st},
+		Verify:   verify,
+		Validate: func(req *pb.SubscribeRequest) error { return rules.Message(req) },
 	})
 }
 
@@ -160,7 +165,8 @@ type client struct {
 	in     chan *pb.SubscribeRequest
 	out    chan []byte
 	done   chan error
-	lane   *lane // its stream, if that is direct
+	lane   *lane       // its stream, if that is direct
+	broken atomic.Bool // to send to it panics
 }
 
 // connect opens a stream of a user, whose token lives for an hour.
@@ -226,6 +232,9 @@ func (st *stage) open(user string, serve func(*client) error) *client {
 func (c *client) Context() context.Context { return c.ctx }
 
 func (c *client) Send(f wire.Frame) error {
+	if c.broken.Load() {
+		panic("a carrier that panics")
+	}
 	select {
 	case c.out <- f.Bytes():
 		return nil
