@@ -292,16 +292,17 @@ func memory() (m runtime.MemStats, goroutines int) {
 func BenchmarkSignals(b *testing.B) {
 	for _, direct := range []bool{true, false} {
 		b.Run(fmt.Sprintf("direct=%v", direct), func(b *testing.B) {
-			says := make([]*pb.SubscribeRequest, b.N)
-			for i := range says {
+			says := make([]*pb.SubscribeRequest, b.N+1)
+			for i := range b.N {
 				says[i] = &pb.SubscribeRequest{Id: uint64(i + 10), Frame: &pb.SubscribeRequest_Command{Command: signal(room, "title")}}
 			}
+			says[b.N] = &pb.SubscribeRequest{Id: uint64(b.N + 10), Frame: &pb.SubscribeRequest_Ping{Ping: &pb.Ping{}}}
 			c := newCrowd(b, 1, direct, session.Config{}, theRoom, says...)
 			b.ReportAllocs()
 			b.ResetTimer()
 			start := cpu()
 			close(c.sinks[0].more)
-			c.settle(func(s *sink) bool { return s.answered.Load() == uint64(b.N+9) })
+			c.settle(func(s *sink) bool { return s.answered.Load() == uint64(b.N+10) })
 			b.StopTimer()
 			b.ReportMetric(float64(cpu()-start)/float64(b.N), "cpu-ns/signal")
 		})

@@ -18,7 +18,7 @@ func (s *Session) look() {
 	s.looking.Lock()
 	defer s.looking.Unlock()
 	now := time.Now()
-	why, next := s.overdue(now)
+	next, why := s.overdue(now)
 	if why != nil {
 		s.end(why)
 		return
@@ -30,27 +30,27 @@ func (s *Session) look() {
 	}
 }
 
-// overdue returns why the session has to end now; else how long until something is
-// due.
-func (s *Session) overdue(now time.Time) (why error, next time.Duration) {
+// overdue returns how long it is until something is due, or why the session has to
+// end now.
+func (s *Session) overdue(now time.Time) (next time.Duration, why error) {
 	if s.ctx.Err() != nil {
-		return errLeft, 0 // it has ended
+		return 0, errLeft // it has ended
 	}
 	if !s.isGreeted() {
-		return errHelloLate, 0
+		return 0, errHelloLate
 	}
 	if s.isExpired(now) {
-		return errExpired, 0
+		return 0, errExpired
 	}
 	left := s.leaseLeft(now)
 	if left <= 0 {
-		return s.leaseOver(), 0
+		return 0, s.leaseOver()
 	}
 	next = left
 	if since := s.sendingSince.Load(); since != 0 {
 		left = s.srv.cfg.HeartbeatTimeout - time.Duration(now.UnixNano()-since)
 		if left <= 0 {
-			return errStalled, 0
+			return 0, errStalled
 		}
 		next = min(next, left)
 	}
@@ -58,7 +58,7 @@ func (s *Session) overdue(now time.Time) (why error, next time.Duration) {
 	if s.watch != nil {
 		next = min(next, s.pulse(now))
 	}
-	return nil, next
+	return next, nil
 }
 
 func (s *Session) isGreeted() bool {
