@@ -17,7 +17,10 @@ type hands struct {
 }
 
 // hand is a goroutine that waits for a job; nil means that it should go.
-type hand struct{ job chan func() }
+type hand struct {
+	job  chan func()
+	rest *time.Timer
+}
 
 const (
 	keptHands = 64                     // with 8 to 32 KB of stack each
@@ -48,29 +51,23 @@ func (h *hands) call() *hand {
 }
 
 func (h *hands) work(job func()) {
-	one := &hand{job: make(chan func(), 1)}
-	rest := time.NewTimer(handsRest)
-	defer rest.Stop()
+	var one hand
 	for job != nil {
 		job()
-		job = h.await(one, rest)
+		job = h.await(&one)
 	}
 }
 
 // await returns the next job; nil if there was none for so long.
-func (h *hands) await(one *hand, rest *time.Timer) func() {
-	h.mu.Lock()
-	if h.sessions == 0 || len(h.idle) >= keptHands {
-		h.mu.Unlock()
+func (h *hands) await(one *hand) func() {
+	if !h.keep(one) {
 		return nil
 	}
-	h.idle = append(h.idle, one)
-	h.mu.Unlock()
-	rest.Reset(handsRest)
 	select {
 	case job := <-one.job:
+		one.rest.Stop()
 		return job
-	case <-rest.C:
+	case <-one.rest.C:
 	}
 	h.mu.Lock()
 	i := slices.Index(h.idle, one)
@@ -82,6 +79,22 @@ func (h *hands) await(one *hand, rest *time.Timer) func() {
 		return nil
 	}
 	return <-one.job // it was called just now
+}
+
+// keep puts a hand among those that are idle, unless there are enough of them.
+func (h *hands) keep(one *hand) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.sessions == 0 || len(h.idle) >= keptHands {
+		return false
+	}
+	if one.job == nil { // most are never kept
+		one.job, one.rest = make(chan func(), 1), time.NewTimer(handsRest)
+	} else {
+		one.rest.Reset(handsRest)
+	}
+	h.idle = append(h.idle, one)
+	return true
 }
 
 // comes and goes count the sessions.
