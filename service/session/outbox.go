@@ -322,6 +322,11 @@ func (o *outbox) offerDurableLocked(p *place, b *router.Batch) {
 }
 
 func (o *outbox) queueLocked(e entry) {
+	if n := len(o.durable); n == cap(o.durable) && keptEntries <= n && n < burstEntries {
+		if memory, is := bursts.Get().(*[burstEntries]entry); is {
+			o.durable = append(memory[:0], o.durable...)
+		}
+	}
 	o.durable = append(o.durable, e)
 	o.bytes += e.piece.Frame.Size()
 }
@@ -512,13 +517,31 @@ func (o *outbox) fleetingLocked(size int, taken []*router.Piece) []*router.Piece
 	return taken
 }
 
+// burstEntries is how many events wait for a reader between two flushes of a burst:
+// a frame full of them, and more.
+const burstEntries = 256
+
+// bursts is memory for queues in a burst, in which they are filled and emptied again
+// and again.
+var bursts = sync.Pool{New: func() any { return new([burstEntries]entry) }}
+
 // drained returns a queue without its first entries, and without memory that it
 // only needed while it was long.
 func drained(q []entry, n int) []entry {
-	clear(q[:n])
 	switch rest := q[n:]; {
-	case len(rest) > 0:
+	case len(rest) > n: // to move them would cost more than it saves
+		clear(q[:n])
 		return rest
+	case len(rest) > 0:
+		copy(q, rest)
+		clear(q[len(rest):])
+		return q[:len(rest)]
+	}
+	clear(q)
+	switch {
+	case cap(q) == burstEntries:
+		bursts.Put((*[burstEntries]entry)(q[:burstEntries]))
+		return nil
 	case cap(q) > keptEntries:
 		return nil
 	default:
