@@ -2,10 +2,13 @@ package router
 
 import (
 	"bytes"
+	"slices"
+	"sync"
 	"testing"
 
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
 	"github.com/tcmanager/tcmanager/service/event"
+	"github.com/tcmanager/tcmanager/service/wire"
 )
 
 // ear keeps what it hears.
@@ -101,3 +104,58 @@ type quitter struct {
 }
 
 func (q *quitter) Offer(*Batch) { q.heard++; q.leave() }
+
+func TestThoseWhoLeaveAreForgottenAndThoseWhoStayHearAll(t *testing.T) {
+	const n, stay = 1000, 10
+	r := New()
+	ears := make([]ear, n)
+	leaves := make([]func(), n)
+	for i := range ears {
+		leaves[i] = r.Subscribe("testrun:a", &ears[i])
+	}
+	var publishing sync.WaitGroup
+	publishing.Go(func() {
+		for i := range uint64(50) {
+			r.Publish([]event.Event{durable("testrun:a", i+1)})
+		}
+	})
+	var leaving sync.WaitGroup
+	for i := stay; i < n; i += 99 {
+		leaving.Go(func() {
+			for _, leave := range leaves[i:min(i+99, n)] {
+				leave()
+			}
+		})
+	}
+	leaving.Wait()
+	publishing.Wait()
+	r.Publish([]event.Event{durable("testrun:a", 51)})
+	for i := range ears {
+		if got := ears[i].offsets(); i < stay && len(got) != 51 || i >= stay && slices.Contains(got, 51) {
+			t.Fatalf("subscriber %d heard %v", i, got)
+		}
+	}
+	if kept := len(r.rooms["testrun:a"].subs); kept > 2*stay || r.Audience("testrun:a") != stay {
+		t.Errorf("%d subscribers are kept of %d, the audience is %d", kept, stay, r.Audience("testrun:a"))
+	}
+}
+
+func TestPiecesThatAreSentTogetherAreJoinedOnce(t *testing.T) {
+	pieces := make([]*Piece, 4)
+	for i := range pieces {
+		pieces[i] = &Piece{Frame: wire.Join([]byte{byte(i)})}
+	}
+	all := Join(pieces)
+	if !bytes.Equal(all.Bytes(), []byte{0, 1, 2, 3}) {
+		t.Errorf("joined they are %v", all.Bytes())
+	}
+	if again := Join(pieces); &again.Bytes()[0] != &all.Bytes()[0] {
+		t.Error("they were joined a second time")
+	}
+	if some := Join(pieces[:2]); !bytes.Equal(some.Bytes(), []byte{0, 1}) {
+		t.Errorf("some of them are %v", some.Bytes())
+	}
+	if one := Join(pieces[3:]); &one.Bytes()[0] != &pieces[3].Frame.Bytes()[0] {
+		t.Error("one alone was copied")
+	}
+}
