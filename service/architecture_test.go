@@ -73,7 +73,7 @@ var allowed = []struct {
 	{"service/backup", []string{"service/disk", "service/store"}},
 
 	// Those who listen.
-	{"service/router", []string{"service/event", "service/store"}},
+	{"service/router", []string{"service/event", "service/store", "service/wire"}},
 	{"service/presence", []string{"service/event", "service/router"}},
 	{"service/session", []string{
 		"service/access", "service/event", "service/fault", "service/identity", "service/limit", "service/once",

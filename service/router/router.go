@@ -7,78 +7,163 @@
 // subscriber of a room in their order, and calls are ordered as their callers
 // order them. Publish never waits: a Subscriber takes a batch into a bounded
 // queue of its own, or notes that it is behind and reads the log later. No lock
-// is held across a write to a network.
+// is held across an Offer, so that who comes into a room, or leaves it, doesn't
+// wait for those who publish there.
 package router
 
 import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/tcmanager/tcmanager/service/event"
+	"github.com/tcmanager/tcmanager/service/wire"
 
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
 )
 
 // Batch is a piece of one room's events, all of one delivery class, or a
-// bookmark. It is shared by all subscribers and never changed.
+// bookmark. It is shared by all subscribers and never changed. A batch of another
+// class than DURABLE has one event.
 type Batch struct {
 	Room   event.Room
 	Class  pb.DeliveryClass
 	Events []event.Event  // in order; empty for a bookmark
 	At     event.Position // of a bookmark: where the room's log is
-	Wire   []byte         // the events' Wire, joined; of a bookmark, the frame that tells of it
+	Piece  *Piece         // what its readers are sent
+}
+
+// Piece is a batch as it is sent. It is made once for all who hear it.
+type Piece struct {
+	Frame    wire.Frame // the events' Wire, joined; of a bookmark, the frame that tells of it
+	Bookmark bool
+
+	joined atomic.Pointer[joined]
+}
+
+// joined is what some pieces of a room are when they are sent together.
+type joined struct {
+	last  *Piece
+	frame wire.Frame
+}
+
+// Join returns the frame that some pieces make, one behind the other. They are all
+// that one room had of DURABLE events from the first to the last: readers who have
+// the same pieces to be sent, which is what a burst makes of them, share the frame.
+func Join(pieces []*Piece) wire.Frame {
+	first, last := pieces[0], pieces[len(pieces)-1]
+	if first == last {
+		return first.Frame
+	}
+	if j := first.joined.Load(); j != nil && j.last == last {
+		return j.frame
+	}
+	size := 0
+	for _, p := range pieces {
+		size += p.Frame.Size()
+	}
+	b := wire.NewBuilder(size)
+	for _, p := range pieces {
+		b.Add(p.Frame.Bytes())
+	}
+	j := &joined{last: last, frame: b.Frame()}
+	first.joined.Store(j)
+	return j.frame
 }
 
 // IsBookmark reports whether the batch tells where the room is and nothing else.
-func (b Batch) IsBookmark() bool { return len(b.Events) == 0 }
+func (b *Batch) IsBookmark() bool { return len(b.Events) == 0 }
 
 // First is the offset of the first event; 0 unless the class is DURABLE.
-func (b Batch) First() uint64 { return b.Events[0].Position.Offset }
+func (b *Batch) First() uint64 { return b.Events[0].Position.Offset }
 
 // Last is the position of the last event; zero unless the class is DURABLE.
-func (b Batch) Last() event.Position { return b.Events[len(b.Events)-1].Position }
+func (b *Batch) Last() event.Position { return b.Events[len(b.Events)-1].Position }
 
 // Subscriber hears batches of the rooms it subscribed to.
 type Subscriber interface {
 	// Offer must not block. It may be called from several goroutines, one at a
 	// time for each room and class DURABLE.
-	Offer(Batch)
+	Offer(*Batch)
 }
 
 // Router knows who is in which room.
 type Router struct {
-	mu    sync.RWMutex // guards rooms and each room's subs
-	rooms map[event.Room][]Subscriber
+	mu    sync.RWMutex // guards rooms and each room's users
+	rooms map[event.Room]*room
+}
+
+// room is a room with subscribers. Those who publish read subs without its lock:
+// it is appended to, behind what they read, or replaced, and never changed.
+type room struct {
+	users int // who is in it, or about to be: the room is forgotten with the last
+
+	mu   sync.Mutex // guards the rest
+	subs []*subscription
+	left int // how many of subs have left
+}
+
+// subscription is a subscriber's place in a room.
+type subscription struct {
+	sub    Subscriber
+	left   atomic.Bool
+	router *Router
+	name   event.Room
+	room   *room
 }
 
 // New returns a router without rooms.
-func New() *Router { return &Router{rooms: map[event.Room][]Subscriber{}} }
+func New() *Router { return &Router{rooms: map[event.Room]*room{}} }
 
 // Subscribe lets sub hear a room until the returned function is called, which
 // may be done more than once. A batch that is being published at that moment may
 // still arrive.
-func (r *Router) Subscribe(room event.Room, sub Subscriber) (leave func()) {
+func (r *Router) Subscribe(name event.Room, sub Subscriber) (leave func()) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	// Publish reads the slice without the lock, so it is replaced, never changed.
-	r.rooms[room] = append(slices.Clip(r.rooms[room]), sub)
-	return sync.OnceFunc(func() { r.unsubscribe(room, sub) })
+	in := r.rooms[name]
+	if in == nil {
+		in = &room{}
+		r.rooms[name] = in
+	}
+	in.users++
+	r.mu.Unlock()
+	s := &subscription{sub: sub, router: r, name: name, room: in}
+	in.mu.Lock()
+	in.subs = append(in.subs, s)
+	in.mu.Unlock()
+	return s.leave
 }
 
-func (r *Router) unsubscribe(room event.Room, sub Subscriber) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	subs := r.rooms[room]
-	i := slices.Index(subs, sub)
-	if i < 0 {
+func (s *subscription) leave() {
+	if s.left.Swap(true) {
 		return
 	}
-	if len(subs) == 1 {
-		delete(r.rooms, room)
+	s.room.tidy()
+	s.router.mu.Lock()
+	defer s.router.mu.Unlock()
+	if s.room.users--; s.room.users == 0 {
+		delete(s.router.rooms, s.name)
+	}
+}
+
+// tidy forgets those who have left once they are a quarter, so that many who leave
+// at once cost each a constant share.
+func (in *room) tidy() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.left++; in.left*4 <= len(in.subs) {
 		return
 	}
-	r.rooms[room] = slices.Concat(subs[:i], subs[i+1:])
+	stay := make([]*subscription, 0, len(in.subs))
+	for _, s := range in.subs {
+		if !s.left.Load() {
+			stay = append(stay, s)
+		}
+	}
+	// One who is about to be counted may be forgotten already; then somebody is
+	// tidied up a little earlier.
+	in.subs, in.left = stay, 0
 }
 
 // Publish hands events to the subscribers of their rooms. It is the store's
@@ -86,7 +171,8 @@ func (r *Router) unsubscribe(room event.Room, sub Subscriber) {
 func (r *Router) Publish(events []event.Event) {
 	for len(events) > 0 {
 		n := 1
-		for n < len(events) && events[n].Room == events[0].Room && events[n].Class == events[0].Class {
+		for n < len(events) && events[n].Room == events[0].Room && events[n].Class == events[0].Class &&
+			events[0].Class == pb.DeliveryClass_DELIVERY_CLASS_DURABLE {
 			n++
 		}
 		r.publish(events[:n])
@@ -96,42 +182,44 @@ func (r *Router) Publish(events []event.Event) {
 
 // publish hands on events of one room and class.
 func (r *Router) publish(events []event.Event) {
-	room := events[0].Room
-	r.mu.RLock()
-	subs := r.rooms[room]
-	r.mu.RUnlock()
-	if len(subs) == 0 {
+	in := r.in(events[0].Room)
+	if in == nil {
 		return
 	}
-	b := Batch{Room: room, Class: events[0].Class, Events: events, Wire: join(events)}
-	for _, sub := range subs {
-		sub.Offer(b)
+	size := 0
+	for _, ev := range events {
+		size += len(ev.Wire)
 	}
+	frame := wire.NewBuilder(size)
+	for _, ev := range events {
+		frame.Add(ev.Wire)
+	}
+	in.offer(&Batch{Room: events[0].Room, Class: events[0].Class, Events: events, Piece: &Piece{Frame: frame.Frame()}})
 }
 
-func join(events []event.Event) []byte {
-	if len(events) == 1 {
-		return events[0].Wire
+// in returns a room that has subscribers, or nil.
+func (r *Router) in(name event.Room) *room {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.rooms[name]
+}
+
+func (in *room) offer(b *Batch) {
+	in.mu.Lock()
+	subs := in.subs
+	in.mu.Unlock()
+	for _, s := range subs {
+		if !s.left.Load() {
+			s.sub.Offer(b)
+		}
 	}
-	n := 0
-	for _, ev := range events {
-		n += len(ev.Wire)
-	}
-	b := make([]byte, 0, n)
-	for _, ev := range events {
-		b = append(b, ev.Wire...)
-	}
-	return b
 }
 
 // Bookmark tells the subscribers of a room where its log is. They may be behind
 // that, for a batch may be on its way, or lost.
-func (r *Router) Bookmark(room event.Room, at event.Position, frame []byte) {
-	r.mu.RLock()
-	subs := r.rooms[room]
-	r.mu.RUnlock()
-	for _, sub := range subs {
-		sub.Offer(Batch{Room: room, At: at, Wire: frame})
+func (r *Router) Bookmark(name event.Room, at event.Position, frame wire.Frame) {
+	if in := r.in(name); in != nil {
+		in.offer(&Batch{Room: name, At: at, Piece: &Piece{Frame: frame, Bookmark: true}})
 	}
 }
 
@@ -143,10 +231,13 @@ func (r *Router) Names() []event.Room {
 }
 
 // Audience returns how many subscribers a room has.
-func (r *Router) Audience(room event.Room) int {
+func (r *Router) Audience(name event.Room) int {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return len(r.rooms[room])
+	if in := r.rooms[name]; in != nil {
+		return in.users
+	}
+	return 0
 }
 
 // Rooms returns how many rooms have subscribers.

@@ -2,16 +2,19 @@ package router
 
 import (
 	"bytes"
+	"slices"
+	"sync"
 	"testing"
 
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
 	"github.com/tcmanager/tcmanager/service/event"
+	"github.com/tcmanager/tcmanager/service/wire"
 )
 
 // ear keeps what it hears.
-type ear struct{ batches []Batch }
+type ear struct{ batches []*Batch }
 
-func (e *ear) Offer(b Batch) { e.batches = append(e.batches, b) }
+func (e *ear) Offer(b *Batch) { e.batches = append(e.batches, b) }
 
 func (e *ear) offsets() []uint64 {
 	var out []uint64
@@ -53,8 +56,8 @@ func TestABatchIsOneClassAndItsWireIsTheEventsJoined(t *testing.T) {
 	if len(a.batches) != 2 {
 		t.Fatalf("heard %d batches, want 2: classes never share one", len(a.batches))
 	}
-	if got := a.batches[0]; !bytes.Equal(got.Wire, []byte{1, 2}) || got.First() != 1 || got.Last().Offset != 2 {
-		t.Errorf("first batch is %v from %d to %d, want bytes 1 2 from 1 to 2", got.Wire, got.First(), got.Last().Offset)
+	if got := a.batches[0]; !bytes.Equal(got.Piece.Frame.Bytes(), []byte{1, 2}) || got.First() != 1 || got.Last().Offset != 2 {
+		t.Errorf("first batch is %v from %d to %d, want bytes 1 2 from 1 to 2", got.Piece.Frame.Bytes(), got.First(), got.Last().Offset)
 	}
 }
 
@@ -100,4 +103,59 @@ type quitter struct {
 	heard int
 }
 
-func (q *quitter) Offer(Batch) { q.heard++; q.leave() }
+func (q *quitter) Offer(*Batch) { q.heard++; q.leave() }
+
+func TestThoseWhoLeaveAreForgottenAndThoseWhoStayHearAll(t *testing.T) {
+	const n, stay = 1000, 10
+	r := New()
+	ears := make([]ear, n)
+	leaves := make([]func(), n)
+	for i := range ears {
+		leaves[i] = r.Subscribe("testrun:a", &ears[i])
+	}
+	var publishing sync.WaitGroup
+	publishing.Go(func() {
+		for i := range uint64(50) {
+			r.Publish([]event.Event{durable("testrun:a", i+1)})
+		}
+	})
+	var leaving sync.WaitGroup
+	for i := stay; i < n; i += 99 {
+		leaving.Go(func() {
+			for _, leave := range leaves[i:min(i+99, n)] {
+				leave()
+			}
+		})
+	}
+	leaving.Wait()
+	publishing.Wait()
+	r.Publish([]event.Event{durable("testrun:a", 51)})
+	for i := range ears {
+		if got := ears[i].offsets(); i < stay && len(got) != 51 || i >= stay && slices.Contains(got, 51) {
+			t.Fatalf("subscriber %d heard %v", i, got)
+		}
+	}
+	if kept := len(r.rooms["testrun:a"].subs); kept > 2*stay || r.Audience("testrun:a") != stay {
+		t.Errorf("%d subscribers are kept of %d, the audience is %d", kept, stay, r.Audience("testrun:a"))
+	}
+}
+
+func TestPiecesThatAreSentTogetherAreJoinedOnce(t *testing.T) {
+	pieces := make([]*Piece, 4)
+	for i := range pieces {
+		pieces[i] = &Piece{Frame: wire.Join([]byte{byte(i)})}
+	}
+	all := Join(pieces)
+	if !bytes.Equal(all.Bytes(), []byte{0, 1, 2, 3}) {
+		t.Errorf("joined they are %v", all.Bytes())
+	}
+	if again := Join(pieces); &again.Bytes()[0] != &all.Bytes()[0] {
+		t.Error("they were joined a second time")
+	}
+	if some := Join(pieces[:2]); !bytes.Equal(some.Bytes(), []byte{0, 1}) {
+		t.Errorf("some of them are %v", some.Bytes())
+	}
+	if one := Join(pieces[3:]); &one.Bytes()[0] != &pieces[3].Frame.Bytes()[0] {
+		t.Error("one alone was copied")
+	}
+}

@@ -9,6 +9,7 @@ import (
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
 	"github.com/tcmanager/tcmanager/service/event"
 	"github.com/tcmanager/tcmanager/service/store"
+	"github.com/tcmanager/tcmanager/service/wire"
 )
 
 // roomsAtOnce is how many rooms are looked at in one snapshot of the store: a
@@ -56,7 +57,7 @@ func (srv *Server) bookmark(ctx context.Context, rooms []event.Room) error {
 		return err
 	}
 	for room, at := range heads {
-		frame, err := encode(&pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Bookmark{
+		frame, err := wire.Encode(&pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Bookmark{
 			Bookmark: &pb.Bookmark{Room: string(room), Position: at.Proto()},
 		}})
 		if err != nil {

@@ -31,39 +31,49 @@ func (l limits) of(userID, kind string, signal bool) *limit.Bucket {
 	return l.commands.Of(userID + " " + kind)
 }
 
-// frames and commands are the oneofs whose fields are the kinds.
-var (
-	frames   = (&pb.SubscribeRequest{}).ProtoReflect().Descriptor().Oneofs().ByName("frame")
-	commands = (&pb.Command{}).ProtoReflect().Descriptor().Oneofs().ByName("command")
-)
-
-// kindOf names the kind of a frame, and says whether it is a signal. A frame of
-// no known kind is one kind of its own.
+// kindOf names the kind of a frame as realtime.proto does, and says whether it is a
+// signal. A frame of no known kind is one kind of its own.
 func kindOf(req *pb.SubscribeRequest) (kind string, signal bool) {
-	if c := req.GetCommand(); c != nil {
-		return kindOfCommand(c)
-	}
-	f := req.ProtoReflect().WhichOneof(frames)
-	if f == nil {
+	switch f := req.Frame.(type) {
+	case *pb.SubscribeRequest_Command:
+		return kindOfCommand(f.Command)
+	case *pb.SubscribeRequest_Hello:
+		return "hello", false
+	case *pb.SubscribeRequest_Join:
+		return "join", false
+	case *pb.SubscribeRequest_Leave:
+		return "leave", false
+	case *pb.SubscribeRequest_RefreshToken:
+		return "refresh_token", true
+	case *pb.SubscribeRequest_Ping:
+		return "ping", true
+	default:
 		return "unknown", false
 	}
-	switch req.Frame.(type) {
-	case *pb.SubscribeRequest_Ping, *pb.SubscribeRequest_RefreshToken:
-		return string(f.Name()), true
-	}
-	return string(f.Name()), false
 }
 
+// kindOfCommand is kindOf for a command, which may be nil.
 func kindOfCommand(c *pb.Command) (kind string, signal bool) {
-	f := c.ProtoReflect().WhichOneof(commands)
-	if f == nil {
+	switch c.GetCommand().(type) {
+	case *pb.Command_UpdateActivity:
+		return "update_activity", true
+	case *pb.Command_UpdatePresence:
+		return "update_presence", true
+	case *pb.Command_EditTestCase:
+		return "edit_test_case", false
+	case *pb.Command_AddComment:
+		return "add_comment", false
+	case *pb.Command_MarkNotificationsRead:
+		return "mark_notifications_read", false
+	case *pb.Command_StartRun:
+		return "start_run", false
+	case *pb.Command_ReportResult:
+		return "report_result", false
+	case *pb.Command_FinishRun:
+		return "finish_run", false
+	default:
 		return "command", false
 	}
-	switch c.Command.(type) {
-	case *pb.Command_UpdateActivity, *pb.Command_UpdatePresence:
-		return string(f.Name()), true
-	}
-	return string(f.Name()), false
 }
 
 // refusals is how many frames of one session may be refused, because they are too
@@ -84,20 +94,37 @@ func errTooOften(kind string, wait time.Duration) error {
 // admit takes a token for a frame. Only the receiver calls it.
 func (s *Session) admit(req *pb.SubscribeRequest) error {
 	kind, signal := kindOf(req)
-	bucket, known := s.buckets[kind]
-	if !known { // looked up once: a frame costs no more than its token
-		bucket = s.srv.limits.of(s.userID(), kind, signal)
-		s.buckets[kind] = bucket
-	}
+	bucket := s.bucketOf(kind, signal)
 	if wait := bucket.Take(); wait > 0 {
 		return errTooOften(kind, wait)
 	}
 	return nil
 }
 
+// kindBucket is the bucket of a kind of frame.
+type kindBucket struct {
+	kind   string
+	bucket *limit.Bucket
+}
+
+// bucketOf looks a bucket up once: a frame costs no more than its token.
+func (s *Session) bucketOf(kind string, signal bool) *limit.Bucket {
+	for _, b := range s.buckets {
+		if b.kind == kind {
+			return b.bucket
+		}
+	}
+	b := kindBucket{kind, s.srv.limits.of(s.userID(), kind, signal)}
+	s.buckets = append(s.buckets, b)
+	return b.bucket
+}
+
 // refuse answers a frame that was not looked into. Too many of them end the
 // session, for each is work, and an answer to send.
 func (s *Session) refuse(to uint64, err error) {
+	if s.refusals == nil {
+		s.refusals = limit.NewBucket(refusals)
+	}
 	if s.refusals.Take() > 0 {
 		s.srv.cfg.Logger.Info("session limited", "reason", "flood", "session", s.id, "user", s.userID())
 		s.end(errFlood)

@@ -12,6 +12,7 @@ import (
 	"github.com/tcmanager/tcmanager/service/event"
 	"github.com/tcmanager/tcmanager/service/fault"
 	"github.com/tcmanager/tcmanager/service/store"
+	"github.com/tcmanager/tcmanager/service/wire"
 )
 
 const (
@@ -34,6 +35,7 @@ type membership struct {
 	// from their first event. Guarded by Session.mu, as is whether it is known yet.
 	newest uint32
 	read   bool
+	shows  permission // whether the user may show what the user does here; guarded likewise
 }
 
 // join brings the session into a room and queues the Joined frame.
@@ -62,7 +64,7 @@ func (s *Session) join(ctx context.Context, to uint64, req *pb.JoinRoom) error {
 		return err
 	}
 	if m.follow {
-		poke(s.runs)
+		s.out.call(askRuns)
 	}
 	return nil
 }
@@ -84,10 +86,13 @@ func (s *Session) enter(room event.Room, m *membership) error {
 	}
 	if old != nil {
 		old.unsubscribe()
-		s.out.leave(room)
+		s.out.leave(old.place)
 	}
 	m.place = s.out.enter(room)
-	m.unsubscribe = s.srv.deps.Router.Subscribe(room, s)
+	m.unsubscribe = s.srv.deps.Router.Subscribe(room, m.place)
+	if s.rooms == nil {
+		s.rooms = map[event.Room]*membership{}
+	}
 	s.rooms[room] = m
 	// Presence before the snapshot: whoever comes in between is told by an event.
 	// And under the lock: close would else miss a session that enters after it.
@@ -95,7 +100,7 @@ func (s *Session) enter(room event.Room, m *membership) error {
 		s.srv.deps.Presence.Enter(room, s.caller.Ref(), s.id, s.idle)
 	}
 	if old != nil && old.follow {
-		poke(s.runs)
+		s.out.call(askRuns)
 	}
 	return nil
 }
@@ -119,11 +124,11 @@ func (s *Session) begin(ctx context.Context, to uint64, room event.Room, m *memb
 		before = append(before, resetOf(room, found.reset))
 	}
 	answer := &pb.SubscribeResponse{ReplyTo: to, Frame: &pb.SubscribeResponse_Joined{Joined: joined}}
-	if !s.out.begin(room, m.place, found.from, found.newest.Offset, m.follow, append(before, answer)...) {
+	if !s.out.begin(m.place, found.from, found.newest.Offset, m.follow, append(before, answer)...) {
 		return errLeftRoom
 	}
 	if joined.Recovered {
-		s.told.Add(1)
+		s.out.told.Add(1)
 	}
 	return nil
 }
@@ -258,7 +263,7 @@ func (s *Session) leave(room event.Room, only *membership, tell *pb.SubscribeRes
 	if m != nil {
 		delete(s.rooms, room)
 		m.unsubscribe()
-		s.out.leave(room)
+		s.out.leave(m.place)
 	}
 	if tell != nil {
 		s.out.post(tell)
@@ -272,7 +277,7 @@ func (s *Session) leave(room event.Room, only *membership, tell *pb.SubscribeRes
 	// A run that the client was in by itself comes along again if its project is
 	// followed.
 	if m.follow || !m.followed && room.Kind() == event.KindRun {
-		poke(s.runs)
+		s.out.call(askRuns)
 	}
 	return true
 }
@@ -310,44 +315,71 @@ func (s *Session) in(want func(*membership) bool) map[event.Room]*membership {
 }
 
 // readLog returns a frame of events from the log of a room that is behind. It
-// reports whether there was one: nil is returned also if the session left it.
-func (s *Session) readLog(ctx context.Context) (frame []byte, found bool, err error) {
+// reports whether there was one: an empty one is returned also if the session left
+// the room.
+func (s *Session) readLog(ctx context.Context) (frame wire.Frame, found bool, err error) {
 	b, ok := s.out.nextBehind()
 	if !ok {
-		return nil, false, nil
+		return frame, false, nil
 	}
-	room, after, newest := b.room, b.after, b.newest
-	if s.srv.isTooFar(after.Offset, newest) {
-		return nil, true, s.restart(ctx, room, after.Offset, newest, tooFarBehind)
+	room := b.place.room
+	if s.srv.isTooFar(b.after.Offset, b.newest) {
+		return frame, true, s.restart(ctx, b, tooFarBehind)
+	}
+	piece, err := s.srv.readFrom(ctx, readFrom{room, b.after})
+	if err != nil {
+		return frame, false, fmt.Errorf("read the log of %s: %w", room, err)
+	}
+	if piece.frame.Size() == 0 {
+		// What the client needs next is no longer kept. It has to start anew.
+		return frame, true, s.restart(ctx, b, "POSITION_TRIMMED")
+	}
+	if !s.out.caughtUp(b, piece.last) {
+		return frame, true, nil
+	}
+	if read := piece.last.Offset - b.after.Offset; b.newest > piece.last.Offset+read {
+		s.out.post(&pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Lag{Lag: &pb.Lag{Room: string(room), Events: b.newest - piece.last.Offset}}})
+	}
+	return piece.frame, true, nil
+}
+
+// readFrom reads the events behind a place, about logBytes of them. There are none
+// if the first of them is no longer kept.
+func (srv *Server) readFrom(ctx context.Context, from readFrom) (read, error) {
+	now := time.Now()
+	if known, is := srv.reads.get(from, now); is {
+		return known, nil
 	}
 	var part store.LogPart
-	err = s.srv.deps.Store.View(ctx, func(r store.Reader) (err error) {
-		part, err = r.Log(room, after.Offset, logBytes)
+	err := srv.deps.Store.View(ctx, func(r store.Reader) (err error) {
+		part, err = r.Log(from.room, from.after.Offset, logBytes)
 		return err
 	})
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return nil, false, fmt.Errorf("read the log of %s: %w", room, err)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return read{}, nil
+	case err != nil:
+		return read{}, err
+	case len(part.Events) == 0 || part.Events[0].Position.Offset != from.after.Offset+1:
+		return read{}, nil
 	}
-	if len(part.Events) == 0 || part.Events[0].Position.Offset != after.Offset+1 {
-		// What the client needs next is no longer kept. It has to start anew.
-		return nil, true, s.restart(ctx, room, after.Offset, newest, "POSITION_TRIMMED")
-	}
+	size := 0
 	for _, ev := range part.Events {
-		frame = append(frame, ev.Wire...)
+		size += len(ev.Wire)
 	}
-	last := part.Events[len(part.Events)-1].Position
-	if !s.out.caughtUp(b, last) {
-		return nil, true, nil
+	joined := wire.NewBuilder(size)
+	for _, ev := range part.Events {
+		joined.Add(ev.Wire)
 	}
-	if newest > last.Offset+uint64(len(part.Events)) {
-		s.out.post(&pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Lag{Lag: &pb.Lag{Room: string(room), Events: newest - last.Offset}}})
-	}
-	return frame, true, nil
+	piece := read{frame: joined.Frame(), last: part.Events[len(part.Events)-1].Position}
+	srv.reads.put(from, piece.frame, piece.last, now)
+	return piece, nil
 }
 
 // restart begins a room anew from a snapshot, because its log doesn't reach back
 // to where the client is, or too far.
-func (s *Session) restart(ctx context.Context, room event.Room, after, newest uint64, reason string) error {
+func (s *Session) restart(ctx context.Context, b behind, reason string) error {
+	room := b.place.room
 	s.mu.Lock()
 	m := s.rooms[room]
 	s.mu.Unlock()
@@ -362,7 +394,7 @@ func (s *Session) restart(ctx context.Context, room event.Room, after, newest ui
 		s.evict(room, m, err)
 		return nil //nolint:nilerr // the client was told; the session goes on
 	default:
-		return fmt.Errorf("restart %s, which was at %d of %d: %w", room, after, newest, err)
+		return fmt.Errorf("restart %s: %w", b, err)
 	}
 }
 
@@ -397,7 +429,7 @@ func (s *Session) recheck(ctx context.Context) {
 		}
 	}
 	if unsure {
-		time.AfterFunc(recheckAgain, func() { poke(s.check) })
+		time.AfterFunc(recheckAgain, func() { s.out.call(askCheck) })
 	}
 }
 
@@ -452,7 +484,7 @@ func (s *Session) follow(ctx context.Context) {
 	}
 	s.leaveEnded(running)
 	if joining {
-		poke(s.runs)
+		s.out.call(askRuns)
 	}
 }
 
@@ -501,8 +533,8 @@ func (s *Session) leaveEnded(running map[event.Room]bool) {
 	for room, m := range s.in(func(m *membership) bool { return m.followed }) {
 		switch {
 		case running[room]:
-		case !s.out.settled(room):
-			poke(s.runs) // look again after the next frame
+		case !s.out.settled(m.place):
+			s.out.call(askRuns) // look again after the next frame
 		default:
 			s.leave(room, m, leftFrame(string(room)))
 		}

@@ -2,6 +2,7 @@ package session
 
 import (
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -21,27 +22,29 @@ func TestARoomIsToldToBeLeftBeforeItIsJoinedAnew(t *testing.T) {
 	defer here.Close()
 	for range 3000 {
 		s := &Session{
-			srv: &Server{cfg: Config{}.withDefaults(), deps: Deps{Router: rooms, Presence: here}}, out: newOutbox(1 << 10),
-			caller: identity.Caller{User: &pb.User{Id: "u"}}, id: "s", rooms: map[event.Room]*membership{}, runs: make(chan struct{}, 1),
+			srv:    &Server{cfg: Config{}.withDefaults(), deps: Deps{Router: rooms, Presence: here}},
+			caller: identity.Caller{User: &pb.User{Id: "u"}}, id: "s", rooms: map[event.Room]*membership{},
 		}
+		s.out.summon = func() {}
 		joined := make(chan error, 1)
-		m := &membership{followed: true, unsubscribe: func() {
+		m := &membership{followed: true, place: s.out.enter(room), unsubscribe: func() {
 			go func() {
 				again := &membership{}
 				err := s.enter(room, again)
-				s.out.begin(room, again.place, event.Position{}, 0, false,
+				s.out.begin(again.place, event.Position{}, 0, false,
 					&pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Joined{Joined: &pb.Joined{Room: string(room)}}})
 				joined <- err
 			}()
 		}}
 		s.rooms[room] = m
+		s.out.begin(m.place, event.Position{}, 0, false)
 		s.leaveEnded(map[event.Room]bool{})
 		if err := <-joined; err != nil {
 			t.Fatal(err)
 		}
-		b, err := s.out.take()
+		b, _, err := s.out.take(time.Now())
 		var first pb.SubscribeResponse
-		if err != nil || proto.Unmarshal(b, &first) != nil || first.GetLeft() == nil {
+		if err != nil || proto.Unmarshal(b.Bytes(), &first) != nil || first.GetLeft() == nil {
 			t.Fatalf("first the client is told %v, %v; want that it left", &first, err)
 		}
 		s.leave(room, nil, nil)

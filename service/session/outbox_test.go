@@ -4,11 +4,33 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
 	"github.com/tcmanager/tcmanager/service/event"
 	"github.com/tcmanager/tcmanager/service/router"
+	"github.com/tcmanager/tcmanager/service/wire"
 )
+
+// idleOutbox is an outbox that nobody flushes, with what tests need of it.
+func idleOutbox(maxBytes int) *testedOutbox {
+	return &testedOutbox{newOutbox(maxBytes, func() {})}
+}
+
+type testedOutbox struct{ *outbox }
+
+// take returns what is sent next; nil if nothing waits.
+func (o *testedOutbox) take() ([]byte, error) {
+	frame, found, err := o.outbox.take(time.Now())
+	if found != (frame.Size() > 0) {
+		return nil, errors.New("an empty frame")
+	}
+	return frame.Bytes(), err
+}
+
+func batch(ev event.Event) *router.Batch {
+	return &router.Batch{Room: ev.Room, Class: ev.Class, Events: []event.Event{ev}, Piece: &router.Piece{Frame: wire.Join(ev.Wire)}}
+}
 
 func TestAnswersThatPileUpAreBoundedInNumberAndBytes(t *testing.T) {
 	big := &pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Joined{Joined: &pb.Joined{Room: strings.Repeat("x", 3<<20)}}}
@@ -20,7 +42,7 @@ func TestAnswersThatPileUpAreBoundedInNumberAndBytes(t *testing.T) {
 		"many":  {small, maxControl},
 		"large": {big, 2},
 	} {
-		o := newOutbox(1 << 10)
+		o := idleOutbox(1 << 10)
 		for range tc.fit {
 			o.post(tc.frame)
 		}
@@ -33,7 +55,7 @@ func TestAnswersThatPileUpAreBoundedInNumberAndBytes(t *testing.T) {
 			t.Errorf("%s: a frame too many gave %v, want TOO_SLOW", name, err)
 		}
 	}
-	o := newOutbox(1 << 10)
+	o := idleOutbox(1 << 10)
 	o.post(&pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Joined{Joined: &pb.Joined{Room: strings.Repeat("x", 2*controlBytes)}}})
 	if b, err := o.take(); err != nil || len(b) < controlBytes {
 		t.Errorf("one answer larger than the bound gave %d bytes, %v; want it to go", len(b), err)
@@ -42,8 +64,9 @@ func TestAnswersThatPileUpAreBoundedInNumberAndBytes(t *testing.T) {
 
 func TestNoCursorCountsWhatStillWaits(t *testing.T) {
 	const room = event.Room("testrun:r")
-	o := newOutbox(1 << 10)
-	o.begin(room, o.enter(room), event.Position{Epoch: 1}, 0, false)
+	o := idleOutbox(1 << 10)
+	p := o.enter(room)
+	o.begin(p, event.Position{Epoch: 1}, 0, false)
 	if at, all := o.cursors(); !all || len(at) != 1 || at[0].Position.Offset != 0 {
 		t.Errorf("before the first event: %v, %v", at, all)
 	}
@@ -52,7 +75,7 @@ func TestNoCursorCountsWhatStillWaits(t *testing.T) {
 		t.Fatal(b, err)
 	}
 	// It comes just after a drain saw that nothing waited.
-	o.offer(router.Batch{Room: room, Class: ev.Class, Events: []event.Event{ev}, Wire: ev.Wire})
+	o.offer(p, batch(ev))
 	if at, all := o.cursors(); all {
 		t.Errorf("an event waits, and the client is told %v", at)
 	}
@@ -72,13 +95,13 @@ func TestTheLogComesBehindTheAnswerToTheJoin(t *testing.T) {
 	const room = event.Room("testrun:r")
 	at := event.Position{Epoch: 1, Offset: 3}
 	joined := &pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Joined{Joined: &pb.Joined{Room: string(room)}}}
-	o := newOutbox(1 << 10)
+	o := idleOutbox(1 << 10)
 	place := o.enter(room)
 	if b, err := o.take(); b != nil || err != nil {
 		t.Fatal(b, err)
 	}
 	// The join is carried out just after the sender saw that nothing waited.
-	o.begin(room, place, at, 9, false, joined)
+	o.begin(place, at, 9, false, joined)
 	if b, found := o.nextBehind(); found {
 		t.Errorf("the log is read from %v before the answer is sent", b.after)
 	}
@@ -90,8 +113,8 @@ func TestTheLogComesBehindTheAnswerToTheJoin(t *testing.T) {
 		t.Fatalf("after the answer: %v, %v", b, found)
 	}
 	// While the log is read, the room is joined anew where it was.
-	o.leave(room)
-	o.begin(room, o.enter(room), at, 9, false, joined)
+	o.leave(place)
+	o.begin(o.enter(room), at, 9, false, joined)
 	if o.caughtUp(b, event.Position{Epoch: 1, Offset: 9}) {
 		t.Error("what was read for the former join is sent before the answer to the latter")
 	}
@@ -101,16 +124,16 @@ func TestTheLogComesBehindTheAnswerToTheJoin(t *testing.T) {
 // is queued. Told before the answer, that would be undone by it.
 func TestNewsOfARoomComesBehindTheAnswerToTheJoin(t *testing.T) {
 	const room, other = event.Room("project:p"), event.Room("project:q")
-	news := func(room event.Room, class pb.DeliveryClass, wire string) router.Batch {
-		ev := event.Event{Room: room, Class: class, Key: "u", Wire: []byte(wire)}
-		return router.Batch{Room: room, Class: class, Events: []event.Event{ev}, Wire: ev.Wire}
+	news := func(p *place, class pb.DeliveryClass, wire string) *router.Batch {
+		return batch(event.Event{Room: p.room, Class: class, Key: "u", Wire: []byte(wire)})
 	}
-	o := newOutbox(1 << 10)
-	o.begin(other, o.enter(other), event.Position{}, 0, false)
+	o := idleOutbox(1 << 10)
+	q := o.enter(other)
+	o.begin(q, event.Position{}, 0, false)
 	p := o.enter(room)
-	o.offer(news(room, pb.DeliveryClass_DELIVERY_CLASS_LATEST, "left "))
-	o.offer(news(room, pb.DeliveryClass_DELIVERY_CLASS_EPHEMERAL, "typing "))
-	o.offer(news(other, pb.DeliveryClass_DELIVERY_CLASS_LATEST, "elsewhere"))
+	o.offer(p, news(p, pb.DeliveryClass_DELIVERY_CLASS_LATEST, "left "))
+	o.offer(p, news(p, pb.DeliveryClass_DELIVERY_CLASS_EPHEMERAL, "typing "))
+	o.offer(q, news(q, pb.DeliveryClass_DELIVERY_CLASS_LATEST, "elsewhere"))
 	if b, err := o.take(); string(b) != "elsewhere" || err != nil {
 		t.Errorf("before the answer came %q, %v; want what is told of the other room", b, err)
 	}
@@ -118,7 +141,7 @@ func TestNewsOfARoomComesBehindTheAnswerToTheJoin(t *testing.T) {
 		t.Errorf("before the answer came %q, %v", b, err)
 	}
 	answer := &pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Joined{Joined: &pb.Joined{Room: string(room)}}}
-	o.begin(room, p, event.Position{}, 0, false, answer)
+	o.begin(p, event.Position{}, 0, false, answer)
 	if b, err := o.take(); !strings.Contains(string(b), string(room)) || err != nil {
 		t.Errorf("came %q, %v; want the answer", b, err)
 	}

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -24,33 +25,26 @@ func (nowhere) SendMsg(any) error          { return nil }
 // The last frame of a poll may be handled just after the sender saw that nothing
 // waits, and before it looks whether the poll is over.
 func TestAPollIsNotOverBeforeItsLastAnswerIsSent(t *testing.T) {
-	w := &watchStream{
-		ServerStreamingServer: nowhere{ctx: t.Context()}, mode: pb.WatchMode_WATCH_MODE_POLL,
-		said: func() {}, asked: make(chan struct{}),
-	}
-	s := &Session{
-		srv: NewServer(Config{}, Deps{}), stream: w, watch: w, out: newOutbox(1), end: func(error) {},
-		caller: identity.Caller{User: &pb.User{Id: "u"}, ExpiresAt: time.Now().Add(time.Hour)},
-	}
-	stall := time.NewTimer(time.Hour)
+	srv := NewServer(Config{}, Deps{})
+	w := &watchStream{ServerStreamingServer: nowhere{ctx: t.Context()}, mode: pb.WatchMode_WATCH_MODE_POLL, asked: make(chan struct{})}
+	s := srv.open(w, identity.Caller{User: &pb.User{Id: "u"}, ExpiresAt: time.Now().Add(time.Hour)})
+	defer s.timer.Stop()
+	s.greeted, s.out.summon = true, func() {} // the test sends
+	followed := false
 	asked := s.hasAsked()
-	if more, err := s.sendNext(t.Context(), stall); more || err != nil {
-		t.Fatal(more, err)
+	if did, err := s.next(true, &followed); did != idle || err != nil {
+		t.Fatal(did, err)
 	}
 	s.out.post(pong())
 	close(w.asked)
-	if asked && s.isPolled(t.Context()) {
+	if did, err := s.rest(asked, &followed); did != idle || err != nil {
 		t.Error("the poll is over, and its last answer was not sent")
 	}
-	asked = s.hasAsked()
-	for more := true; more; {
-		var err error
-		if more, err = s.sendNext(t.Context(), stall); err != nil {
-			t.Fatal(err)
-		}
+	if did, err := s.next(true, &followed); did != moved || err != nil {
+		t.Fatal(did, err)
 	}
-	if !asked || !s.isPolled(t.Context()) || s.sent != 1 {
-		t.Errorf("all was asked: %v, %d frames were sent, and the poll is not over", asked, s.sent)
+	if _, err := s.next(true, &followed); !errors.Is(err, errExpected) || s.sent != 1 {
+		t.Errorf("all was asked, %d frames were sent, and the poll is not over: %v", s.sent, err)
 	}
 }
 

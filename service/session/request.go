@@ -20,9 +20,11 @@ func (s *Session) handle(ctx context.Context, req *pb.SubscribeRequest) {
 		s.refuse(req.Id, err)
 		return
 	}
-	if err := s.srv.deps.Validate(req); err != nil {
-		s.refuse(req.Id, err)
-		return
+	if !isSurelyValid(req) {
+		if err := s.srv.deps.Validate(req); err != nil {
+			s.refuse(req.Id, err)
+			return
+		}
 	}
 	if err := s.do(ctx, req); err != nil && ctx.Err() == nil {
 		s.fail(req.Id, err)
@@ -54,11 +56,18 @@ func (s *Session) do(ctx context.Context, req *pb.SubscribeRequest) error {
 }
 
 func (s *Session) command(ctx context.Context, to uint64, c *pb.Command) error {
-	result, err := s.srv.execute(ctx, s.who(), s.id, c)
-	if err != nil || result == nil {
-		return err
+	if x, is := c.Command.(*pb.Command_UpdateActivity); is {
+		return s.signal(ctx, to, x.UpdateActivity)
 	}
-	s.reply(to, &pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Ack{Ack: &pb.Ack{RequestId: c.RequestId, Result: result}}})
+	result, err := s.srv.execute(ctx, s.who(), s.id, c)
+	switch {
+	case err != nil:
+		return err
+	case result == nil:
+		s.out.ack(to)
+	default:
+		s.reply(to, &pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Ack{Ack: &pb.Ack{RequestId: c.RequestId, Result: result}}})
+	}
 	return nil
 }
 
@@ -93,25 +102,35 @@ func (srv *Server) execute(ctx context.Context, caller identity.Caller, sessionI
 	}
 }
 
-// act shows a room what a session does in it. The session has to be there, and
-// its user needs the right: to be in a room is not enough.
+// act shows a room what a session does in it.
 func (srv *Server) act(ctx context.Context, userID, sessionID string, a *pb.UpdateActivityRequest) error {
-	named, err := event.ParseRoom(a.Room)
+	room, err := srv.mayShow(ctx, userID, a.Room)
 	if err != nil {
 		return err
 	}
+	return srv.show(room, userID, sessionID, a)
+}
+
+// mayShow returns the name of a room if a user may show what the user does there:
+// to be in a room is not enough.
+func (srv *Server) mayShow(ctx context.Context, userID, name string) (room event.Room, err error) {
+	named, err := event.ParseRoom(name)
+	if err != nil {
+		return "", err
+	}
 	source := srv.deps.Rooms[named.Kind()]
 	if source == nil {
-		return access.ErrDenied
+		return "", access.ErrDenied
 	}
-	var room event.Room
 	err = srv.deps.Store.View(ctx, func(r store.Reader) (err error) {
 		room, err = source.Enter(r, userID, named, access.Signal)
 		return err
 	})
-	if err != nil {
-		return err
-	}
+	return room, err
+}
+
+// show is for who may. The session has to be in the room.
+func (srv *Server) show(room event.Room, userID, sessionID string, a *pb.UpdateActivityRequest) error {
 	if !srv.deps.Presence.Update(room, userID, sessionID, a.Field, a.State) {
 		return access.ErrDenied
 	}
@@ -145,11 +164,12 @@ func (s *Session) refresh(ctx context.Context, r *pb.RefreshToken) error {
 	same := caller.User.Id == s.caller.User.Id
 	if same {
 		s.caller = identity.Caller{User: proto.CloneOf(caller.User), ExpiresAt: caller.ExpiresAt}
+		s.expiresAt.Store(caller.ExpiresAt.UnixNano())
 	}
 	s.mu.Unlock()
 	if !same {
 		return fault.Field("token", "must name the user who opened the session; open another stream for another user")
 	}
-	poke(s.renewed)
+	s.look()
 	return nil
 }

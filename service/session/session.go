@@ -3,17 +3,37 @@
 //
 // # Concurrency
 //
-// A session has three goroutines. The sender's sends, and is the only one that
-// does; the receiver's reads one request after the other and carries it out, so
-// a client that sends faster than it is served is slowed down by its own stream;
-// the handler's waits. Publishers put events into the outbox and never wait. The
-// handler returns as soon as the client is gone, its time is up, or the server
-// drains; only then does a Recv or a Send that is still blocked return, so it
-// waits for neither.
+// A session that does nothing has one goroutine, its handler's, if its carrier is
+// direct: that one waits for a request. What a request needs, and all that may
+// wait for the store or for a client, is done by goroutines that are made for it,
+// or kept for a moment from the last time (hands). Over other carriers a second
+// goroutine waits in Recv, since a handler has to return to end its stream. One
+// request is carried out after the other, so a client that sends faster than it is
+// served is slowed down by its own stream.
 //
-// Locks are taken in this order: Server.mu, Session.mu, then those of the
-// presence hub, the router, and the outbox. Who is in a room changes under
-// Session.mu in all of them together.
+// To send is a role (turn): one at a time has it, and gives it back when nothing
+// waits. Publishers put events into the outbox, note that the session is due, and
+// never wait, nor write. A worker takes the sessions that are due, each always its
+// own ones, and sends: on a direct carrier itself, until the carrier has not
+// flushed, when the session is left until that calls. Whatever may wait (a Send on
+// another carrier, the log, rights to be looked at) the worker hands to a goroutine
+// together with the role, and goes on with the next session.
+//
+// A client that was sent events just now gets the next ones after Config.Linger,
+// together. Answers don't linger, nor does a full frame, nor the first event after
+// a pause.
+//
+// One timer a session stands for all that comes with time: its hello, its lease, its
+// token, a Send that takes too long. Nothing that comes or goes sets it anew.
+//
+// The handler returns as soon as the client is gone, its time is up, or the server
+// drains. It waits for a frame that is being sent, for a second at most, and not
+// for a request in hand; a Recv or Send that is still blocked returns after it.
+//
+// Locks are taken in this order: Server.mu, Session.looking, Session.mu, then those
+// of the presence hub, the router, and the outbox, and last those of the worker and
+// the hands, which are held for a few instructions. Who is in a room changes under
+// Session.mu in all of them together. No lock is held across a Send.
 //
 // # Order
 //
@@ -24,7 +44,7 @@
 // # Carriers
 //
 // A session speaks to a Stream, and gives it encoded frames: what brings them is
-// the carrier's affair. Watch is a carrier too, of a client that says all it has
+// the carrier's affair. One that never waits says so by Direct. Watch is a carrier too, of a client that says all it has
 // to say when it comes and comes back when the Watch has ended.
 package session
 
@@ -35,8 +55,11 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"runtime"
 	"runtime/debug"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -46,7 +69,6 @@ import (
 	"github.com/tcmanager/tcmanager/service/event"
 	"github.com/tcmanager/tcmanager/service/fault"
 	"github.com/tcmanager/tcmanager/service/identity"
-	"github.com/tcmanager/tcmanager/service/limit"
 	"github.com/tcmanager/tcmanager/service/presence"
 	"github.com/tcmanager/tcmanager/service/router"
 	"github.com/tcmanager/tcmanager/service/store"
@@ -63,6 +85,7 @@ type Config struct {
 	MaxSessions       int           // on this server; 1,000
 	MaxUserSessions   int           // of one user; 50
 	MaxRooms          int           // in a session; 100
+	Linger            time.Duration // between two frames of events to a client for which more come; 12 ms, negative for none
 	QueueBytes        int           // of durable events waiting in memory for one session; 256 KiB
 	ReplayEvents      int           // a reader that is further behind starts anew from a snapshot; 100,000
 	MaxRequestBytes   int           // told to clients; 4 MiB
@@ -79,6 +102,7 @@ func (c Config) withDefaults() Config {
 	c.MaxSessions = cmp.Or(c.MaxSessions, 1000)
 	c.MaxUserSessions = cmp.Or(c.MaxUserSessions, 50)
 	c.MaxRooms = cmp.Or(c.MaxRooms, 100)
+	c.Linger = cmp.Or(c.Linger, 12*time.Millisecond)
 	c.QueueBytes = cmp.Or(c.QueueBytes, 256<<10)
 	c.ReplayEvents = cmp.Or(c.ReplayEvents, 100_000)
 	c.MaxRequestBytes = cmp.Or(c.MaxRequestBytes, 4<<20)
@@ -121,9 +145,14 @@ type Server struct {
 	deps   Deps
 	limits limits
 
+	reads   reads
+	hands   *hands
+	workers []*worker // of the sessions, which are dealt out to them
+	opened  atomic.Uint64
+
 	mu       sync.Mutex // guards the rest
 	sessions map[sessionKey]*Session
-	ofUser   map[string]int // how many of sessions each user has
+	ofUser   map[string][]*Session // the same by user
 	draining bool
 }
 
@@ -133,10 +162,14 @@ type sessionKey struct{ userID, id string }
 
 // NewServer returns a server without sessions.
 func NewServer(cfg Config, deps Deps) *Server {
-	return &Server{
-		cfg: cfg.withDefaults(), deps: deps, limits: newLimits(cfg.Limits),
-		sessions: map[sessionKey]*Session{}, ofUser: map[string]int{},
+	srv := &Server{
+		cfg: cfg.withDefaults(), deps: deps, limits: newLimits(cfg.Limits), hands: &hands{},
+		sessions: map[sessionKey]*Session{}, ofUser: map[string][]*Session{},
 	}
+	for range runtime.GOMAXPROCS(0) {
+		srv.workers = append(srv.workers, &worker{hands: srv.hands})
+	}
+	return srv
 }
 
 // Why sessions end.
@@ -169,56 +202,58 @@ func (srv *Server) Serve(stream Stream) error {
 	if err := srv.admit(stream); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancelCause(stream.Context())
-	defer cancel(nil)
-	s := &Session{
-		srv: srv, stream: stream, end: cancel, out: newOutbox(srv.cfg.QueueBytes),
-		check: make(chan struct{}, 1), runs: make(chan struct{}, 1),
-		renewed: make(chan struct{}, 1), caller: caller, rooms: map[event.Room]*membership{},
-		buckets: map[string]*limit.Bucket{}, refusals: limit.NewBucket(refusals),
-	}
-	if w, watches := stream.(*watchStream); watches {
-		s.watch, s.idle, w.said = w, w.idle(), s.out.signal
-	}
-	s.heardAt.Store(time.Now().UnixNano())
+	srv.hands.comes()
+	defer srv.hands.goes()
+	s := srv.open(stream, caller)
+	defer s.cancel(nil)
 	defer func() { s.close(s.isExpectedBack(err)) }()
-	hello := make(chan error, 1)
-	go s.receive(ctx, hello)
-	done := make(chan error, 1)
-	go func() { done <- s.serve(ctx, hello) }()
-	select {
-	case err = <-done:
-	case <-ctx.Done():
-		select {
-		case err = <-done:
-		case <-time.After(linger):
-			err = context.Cause(ctx)
-		}
+	if s.direct != nil {
+		s.listen()
+	} else {
+		go s.receive()
+		<-s.ctx.Done()
 	}
-	if errors.Is(err, errLeft) || errors.Is(err, errExpected) {
+	s.out.stop(patience)
+	if err = context.Cause(s.ctx); errors.Is(err, errLeft) || errors.Is(err, errExpected) {
 		return nil
 	}
 	return err
 }
 
-// linger is how long a session that has to end waits for the frame that is being
+// patience is how long a session that has to end waits for the frame that is being
 // sent. A client that reads nothing would keep it for ever otherwise.
-const linger = time.Second
+const patience = time.Second
 
-// serve waits for the hello and then sends.
-func (s *Session) serve(ctx context.Context, hello <-chan error) (err error) {
-	defer recovered(&err)
-	select {
-	case err := <-hello:
-		if err != nil {
-			return err
+// open makes a session that waits for its hello.
+func (srv *Server) open(stream Stream, caller identity.Caller) *Session {
+	s := &Session{srv: srv, stream: stream, caller: caller, worker: srv.nextWorker()}
+	s.ctx, s.cancel = context.WithCancelCause(stream.Context())
+	s.out.maxBytes, s.out.summon = srv.cfg.QueueBytes, s.summon
+	s.out.turn.linger = srv.cfg.Linger
+	now := time.Now()
+	s.heardAt.Store(now.UnixNano())
+	s.expiresAt.Store(caller.ExpiresAt.UnixNano())
+	if w, watches := stream.(*watchStream); watches {
+		s.watch, s.idle, w.said = w, w.idle(), func() { s.out.call(0) }
+		if w.mode != pb.WatchMode_WATCH_MODE_STREAM {
+			s.out.turn.linger = 0
 		}
-	case <-time.After(s.srv.cfg.HelloTimeout):
-		return errHelloLate
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	} else {
+		s.direct, _ = stream.Context().Value(directKey{}).(Direct)
+		s.ready = s.out.ready
 	}
-	return s.send(ctx)
+	s.looking.Lock() // the timer may be faster
+	defer s.looking.Unlock()
+	s.timer = time.AfterFunc(srv.cfg.HelloTimeout, s.look)
+	return s
+}
+
+func (s *Session) summon() { s.worker.add(s) }
+
+// nextWorker returns the worker of the next session. A session stays with its
+// worker, which keeps its frames in order and its memory in one core's cache.
+func (srv *Server) nextWorker() *worker {
+	return srv.workers[srv.opened.Add(1)%uint64(len(srv.workers))]
 }
 
 // recovered turns a panic into an error. It must be deferred.
@@ -242,16 +277,25 @@ func (srv *Server) add(s *Session, id string) error {
 	switch old := srv.sessions[key]; {
 	case old != nil:
 		old.end(errFenced)
+		srv.forgetLocked(old)
 	case len(srv.sessions) >= srv.cfg.MaxSessions:
 		return errFull
-	case srv.ofUser[key.userID] >= srv.cfg.MaxUserSessions:
+	case len(srv.ofUser[key.userID]) >= srv.cfg.MaxUserSessions:
 		return errUserFull
-	default:
-		srv.ofUser[key.userID]++
 	}
 	s.id = id
 	srv.sessions[key] = s
+	srv.ofUser[key.userID] = append(srv.ofUser[key.userID], s)
 	return nil
+}
+
+// forgetLocked takes a session out of those of its user.
+func (srv *Server) forgetLocked(s *Session) {
+	userID := s.userID()
+	left := slices.DeleteFunc(srv.ofUser[userID], func(other *Session) bool { return other == s })
+	if srv.ofUser[userID] = left; len(left) == 0 {
+		delete(srv.ofUser, userID)
+	}
 }
 
 // remove forgets a session whose stream has ended in some rooms. It keeps its
@@ -276,9 +320,7 @@ func (srv *Server) remove(s *Session, rooms map[event.Room]*membership, expected
 		return
 	}
 	delete(srv.sessions, key)
-	if srv.ofUser[key.userID]--; srv.ofUser[key.userID] == 0 {
-		delete(srv.ofUser, key.userID)
-	}
+	srv.forgetLocked(s)
 }
 
 // restUnlessIn lets the session rest in a room that an older stream of it was in
@@ -310,11 +352,12 @@ func (srv *Server) Count() int {
 // Recheck makes every session of a user check that it may still be in its rooms.
 // It doesn't wait: sessions put themselves out of rooms they lost the right to.
 func (srv *Server) Recheck(userID string) {
-	srv.each(func(s *Session) {
-		if s.userID() == userID {
-			poke(s.check)
-		}
-	})
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	for _, s := range srv.ofUser[userID] {
+		s.rights.Add(1)
+		s.out.call(askCheck)
+	}
 }
 
 // RecheckRoom makes every session in a room check that it may still be there, as
@@ -346,13 +389,6 @@ func (srv *Server) Drain() {
 		s.drain(delay)
 		time.AfterFunc(drainTime, func() { s.end(errDraining.After(delay)) })
 	})
-}
-
-func poke(ch chan struct{}) {
-	select {
-	case ch <- struct{}{}:
-	default:
-	}
 }
 
 // Waiting returns how many bytes of durable events wait in memory for slow

@@ -39,6 +39,7 @@ const room = string(event.KindProject) + ":" + scene.ProjectID
 type stage struct {
 	*scene.Scene
 	t        *testing.T
+	direct   bool // streams of Subscribe are
 	server   *session.Server
 	presence *presence.Hub
 	runs     *run.Service
@@ -67,33 +68,45 @@ func (g gate) Enter(r store.Reader, userID string, room event.Room, action acces
 	return room, err
 }
 
-// onStage runs a test in a bubble, where time is the test's own.
+// onStage runs a test over both kinds of streams, each in a bubble, where time is
+// the test's own.
 func onStage(t *testing.T, cfg session.Config, fn func(*testing.T, *stage)) {
+	t.Helper()
+	t.Run("blocking", func(t *testing.T) { onStageOf(t, cfg, false, fn) })
+	t.Run("direct", func(t *testing.T) { onStageOf(t, cfg, true, fn) })
+}
+
+func onStageOf(t *testing.T, cfg session.Config, direct bool, fn func(*testing.T, *stage)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		rt := router.New()
-		st := &stage{t: t, presence: presence.New(rt, presence.Options{}), working: make(chan bool)}
+		st := &stage{t: t, direct: direct, presence: presence.New(rt, presence.Options{}), working: make(chan bool)}
 		st.Scene = scene.Listening(t, func(events []event.Event) {
 			if !st.deaf.Load() {
 				rt.Publish(events)
 			}
 		})
-		st.runs = run.New(st.Store, run.Config{})
-		st.projects = project.New(st.Store, time.Now)
-		cfg.Logger = slog.New(slog.NewTextHandler(&st.logged, nil))
-		st.server = session.NewServer(cfg, session.Deps{
-			Store: st.Store, Router: rt, Presence: st.presence,
-			Rooms: map[event.Kind]session.RoomSource{
-				event.KindProject: gate{project.NewRoom(func(string) string { return "" }), st},
-				event.KindUser:    notification.Room{},
-				event.KindRun:     run.Room{Service: st.runs},
-			},
-			Commands: commands{st},
-			Verify:   verify,
-			Validate: func(req *pb.SubscribeRequest) error { return rules.Message(req) },
-		})
+		st.serve(cfg, rt, st.Store)
 		fn(t, st)
 		st.presence.Close()
+	})
+}
+
+// serve starts the server over a store.
+func (st *stage) serve(cfg session.Config, rt *router.Router, db store.Store) {
+	st.runs = run.New(st.Store, run.Config{})
+	st.projects = project.New(st.Store, time.Now)
+	cfg.Logger = slog.New(slog.NewTextHandler(&st.logged, nil))
+	st.server = session.NewServer(cfg, session.Deps{
+		Store: db, Router: rt, Presence: st.presence,
+		Rooms: map[event.Kind]session.RoomSource{
+			event.KindProject: gate{project.NewRoom(func(string) string { return "" }), st},
+			event.KindUser:    notification.Room{},
+			event.KindRun:     run.Room{Service: st.runs},
+		},
+		Commands: commands{st},
+		Verify:   verify,
+		Validate: func(req *pb.SubscribeRequest) error { return rules.Message(req) },
 	})
 }
 
@@ -152,12 +165,21 @@ type client struct {
 	in     chan *pb.SubscribeRequest
 	out    chan []byte
 	done   chan error
+	lane   *lane       // its stream, if that is direct
+	broken atomic.Bool // to send to it panics
 }
 
 // connect opens a stream of a user, whose token lives for an hour.
 func (st *stage) connect(user string) *client {
 	st.t.Helper()
-	return st.open(user, func(c *client) error { return st.server.Serve(c) })
+	return st.open(user, func(c *client) error {
+		if !st.direct {
+			return st.server.Serve(c)
+		}
+		c.lane = newLane(c)
+		defer c.lane.finish()
+		return st.server.Serve(c.lane)
+	})
 }
 
 // watch opens a Watch of a user. Frames are numbered from 1.
@@ -210,6 +232,9 @@ func (st *stage) open(user string, serve func(*client) error) *client {
 func (c *client) Context() context.Context { return c.ctx }
 
 func (c *client) Send(f wire.Frame) error {
+	if c.broken.Load() {
+		panic("a carrier that panics")
+	}
 	select {
 	case c.out <- f.Bytes():
 		return nil
@@ -254,10 +279,11 @@ func decode(t *testing.T, b []byte) *pb.SubscribeResponse {
 	return frame
 }
 
-// waiting returns the frames that can be had without waiting for time to pass.
+// waiting returns the frames that can be had now, when what lingered has come.
 func (c *client) waiting() iter.Seq[*pb.SubscribeResponse] {
 	return func(yield func(*pb.SubscribeResponse) bool) {
 		for {
+			time.Sleep(15 * time.Millisecond)
 			synctest.Wait()
 			select {
 			case b := <-c.out:

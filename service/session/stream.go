@@ -28,19 +28,23 @@ func (s grpcStream) Send(f wire.Frame) error { return s.SendMsg(f) }
 // Direct is what a carrier has beside its Stream if sending on it never waits and
 // waiting for a request takes next to nothing. A session over it has one goroutine,
 // that of its handler, which rests in Wait; what there is to send is sent by whoever
-// comes by.
+// comes by. Its methods, and Send and Recv, may still be called for a moment when the
+// handler has returned; they then report errors, or false.
 type Direct interface {
 	// Wait returns once there is a request to receive, or with the reason why there
-	// never will be. Only the goroutine that receives may call it.
+	// never will be: io.EOF if the client has said all it had to say. One goroutine at
+	// a time receives, that is calls Wait, Pending and Recv, but not always the same.
 	Wait() error
 	// Pending reports whether Recv would return at once. Likewise.
 	Pending() bool
 	// Flushed reports whether the network has taken all that was sent. If it has
 	// not, ready is called once it has, from any goroutine: until then the carrier
 	// keeps what is sent, and no more should be. If the carrier ends before that,
-	// ready is called too.
+	// ready is called too. It is always the same function, so that of several calls
+	// the last is enough. Ready doesn't wait and doesn't call the carrier.
 	Flushed(ready func()) bool
-	// Interrupt makes Wait and Recv return, now and from then on.
+	// Interrupt makes Wait and Recv return, now and from then on. It doesn't wait,
+	// and may be called more than once, at any time.
 	Interrupt()
 }
 

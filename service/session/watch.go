@@ -2,7 +2,6 @@ package session
 
 import (
 	"errors"
-	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -39,8 +38,10 @@ type watchStream struct {
 	mode   pb.WatchMode
 	said   func()        // called when asked is closed
 	asked  chan struct{} // closed once every frame was handled
-	once   sync.Once
 }
+
+// errSaidAll says that nothing will be received any more, which is no end.
+var errSaidAll = errors.New("the client has said all it had to say")
 
 // Recv is called for the next frame when the one before it was handled.
 func (w *watchStream) Recv() (*pb.SubscribeRequest, error) {
@@ -50,9 +51,9 @@ func (w *watchStream) Recv() (*pb.SubscribeRequest, error) {
 		w.frames = w.frames[1:]
 		return req, nil
 	}
-	w.once.Do(func() { close(w.asked); w.said() })
-	<-w.Context().Done()
-	return nil, w.Context().Err()
+	close(w.asked)
+	w.said()
+	return nil, errSaidAll
 }
 
 func (w *watchStream) Send(f wire.Frame) error { return w.SendMsg(f) }
@@ -111,19 +112,6 @@ func (s *Session) lease() time.Duration {
 	return s.srv.cfg.HeartbeatTimeout
 }
 
-// leaseLeft is how much of the lease is left. It is looked at when the lease of
-// what was heard first is over, so that hearing costs no timer. While a request is
-// in hand nothing can be heard.
-func (s *Session) leaseLeft() time.Duration {
-	s.mu.Lock()
-	handling := s.handling
-	s.mu.Unlock()
-	if handling {
-		return s.lease()
-	}
-	return s.lease() - time.Since(time.Unix(0, s.heardAt.Load()))
-}
-
 // leaseOver is why the session ends when nothing was heard for so long. A client
 // that watches had nothing to say.
 func (s *Session) leaseOver() error {
@@ -131,15 +119,6 @@ func (s *Session) leaseOver() error {
 		return errExpected
 	}
 	return errSilent
-}
-
-// pulse is the ticks at which a client that can't ask for signs of life gets one.
-func (s *Session) pulse() (ticks <-chan time.Time, stop func()) {
-	if s.watch == nil {
-		return nil, func() {}
-	}
-	t := time.NewTicker(s.srv.cfg.HeartbeatInterval)
-	return t.C, t.Stop
 }
 
 func pong() *pb.SubscribeResponse {

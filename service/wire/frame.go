@@ -26,16 +26,28 @@ const (
 // Join returns the frame whose message is the parts, one behind the other, for
 // example entries of a repeated field. The parts are copied.
 func Join(parts ...[]byte) Frame {
-	n := headroom
+	n := 0
 	for _, p := range parts {
 		n += len(p)
 	}
-	b := make([]byte, headroom, n)
+	b := NewBuilder(n)
 	for _, p := range parts {
-		b = append(b, p...)
+		b.Add(p)
 	}
-	return framed(b)
+	return b.Frame()
 }
+
+// Builder makes a frame of parts that are joined, without a second copy.
+type Builder struct{ b []byte }
+
+// NewBuilder returns a builder for a message of about that size.
+func NewBuilder(size int) Builder { return Builder{b: make([]byte, headroom, headroom+size)} }
+
+// Add copies a part behind those that are there.
+func (b *Builder) Add(part []byte) { b.b = append(b.b, part...) }
+
+// Frame returns the frame. The builder must not be used any more.
+func (b *Builder) Frame() Frame { return framed(b.b) }
 
 // Encode returns the frame of a message.
 func Encode(m protobuf.Message) (Frame, error) {

@@ -171,7 +171,7 @@ type isCommand_Command interface {
 }
 
 type Command_UpdateActivity struct {
-	// Typing and focus; not acknowledged in a stream unless it fails.
+	// Typing and focus: a signal, see Ack.
 	UpdateActivity *UpdateActivityRequest `protobuf:"bytes,2,opt,name=update_activity,json=updateActivity,proto3,oneof"`
 }
 
@@ -206,7 +206,7 @@ type Command_FinishRun struct {
 }
 
 type Command_UpdatePresence struct {
-	// Whether the user is at the machine; not acknowledged in a stream unless it fails.
+	// Whether the user is at the machine: a signal, see Ack.
 	UpdatePresence *UpdatePresenceRequest `protobuf:"bytes,9,opt,name=update_presence,json=updatePresence,proto3,oneof"`
 }
 

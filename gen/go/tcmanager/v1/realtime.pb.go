@@ -470,7 +470,12 @@ type Hello struct {
 	Client string `protobuf:"bytes,1,opt,name=client,proto3" json:"client,omitempty"`
 	// The session to go on with; its old stream, if still open, is ended. Empty
 	// for a new session.
-	SessionId     string `protobuf:"bytes,2,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	SessionId string `protobuf:"bytes,2,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// Whether each event is to be sent as soon as there is one. Otherwise, while
+	// more than one comes in some 12 ms, those of that time are sent together,
+	// which costs both ends less; the first after a pause goes at once all the
+	// same, as answers do.
+	NoDelay       bool `protobuf:"varint,3,opt,name=no_delay,json=noDelay,proto3" json:"no_delay,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -517,6 +522,13 @@ func (x *Hello) GetSessionId() string {
 		return x.SessionId
 	}
 	return ""
+}
+
+func (x *Hello) GetNoDelay() bool {
+	if x != nil {
+		return x.NoDelay
+	}
+	return false
 }
 
 // JoinRoom asks to hear a room.
@@ -1564,11 +1576,17 @@ func (x *Left) GetRoom() string {
 }
 
 // Ack is the answer to a command that was carried out.
+//
+// Signals, which are update_activity and update_presence, are answered together:
+// an Ack without a result, whose SubscribeResponse.reply_to is the id of the newest
+// signal that was carried out, stands for all that were sent before it and not
+// answered yet. One that is refused gets its own error, before the Ack. A signal
+// whose id is 0 gets no Ack.
 type Ack struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The command's request id.
+	// The command's request id; empty in the answer to signals.
 	RequestId string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	// What the call would have returned.
+	// What the call would have returned; unset for signals.
 	Result        *CommandResult `protobuf:"bytes,2,opt,name=result,proto3" json:"result,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2021,11 +2039,12 @@ const file_tcmanager_v1_realtime_proto_rawDesc = "" +
 	"\acommand\x18\x05 \x01(\v2\x15.tcmanager.v1.CommandH\x00R\acommand\x12A\n" +
 	"\rrefresh_token\x18\x06 \x01(\v2\x1a.tcmanager.v1.RefreshTokenH\x00R\frefreshToken\x12(\n" +
 	"\x04ping\x18\a \x01(\v2\x12.tcmanager.v1.PingH\x00R\x04pingB\x0e\n" +
-	"\x05frame\x12\x05\xbaH\x02\b\x01\"P\n" +
+	"\x05frame\x12\x05\xbaH\x02\b\x01\"k\n" +
 	"\x05Hello\x12\x1f\n" +
 	"\x06client\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18@R\x06client\x12&\n" +
 	"\n" +
-	"session_id\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\tsessionId\"\xc1\x01\n" +
+	"session_id\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\tsessionId\x12\x19\n" +
+	"\bno_delay\x18\x03 \x01(\bR\anoDelay\"\xc1\x01\n" +
 	"\bJoinRoom\x12I\n" +
 	"\x04room\x18\x01 \x01(\tB5\xbaH2r02.^(project|testrun|testcase|user):[^\\s]{1,150}$R\x04room\x122\n" +
 	"\bposition\x18\x02 \x01(\v2\x16.tcmanager.v1.PositionR\bposition\x126\n" +

@@ -47,7 +47,7 @@ export type Command = Message<"tcmanager.v1.Command"> & {
    */
   command: {
     /**
-     * Typing and focus; not acknowledged in a stream unless it fails.
+     * Typing and focus: a signal, see Ack.
      *
      * @generated from field: tcmanager.v1.UpdateActivityRequest update_activity = 2;
      */
@@ -103,7 +103,7 @@ export type Command = Message<"tcmanager.v1.Command"> & {
     case: "finishRun";
   } | {
     /**
-     * Whether the user is at the machine; not acknowledged in a stream unless it fails.
+     * Whether the user is at the machine: a signal, see Ack.
      *
      * @generated from field: tcmanager.v1.UpdatePresenceRequest update_presence = 9;
      */
