@@ -367,7 +367,8 @@ func (srv *Server) RecheckRoom(room event.Room) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.rooms[room] != nil {
-			poke(s.check)
+			s.rights.Add(1)
+			s.out.call(askCheck)
 		}
 	})
 }
