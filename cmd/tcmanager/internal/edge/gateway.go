@@ -181,7 +181,7 @@ func (g *gateway) serveSocket(w http.ResponseWriter, r *http.Request) {
 
 func (g *gateway) serveLane(w http.ResponseWriter, r *http.Request) {
 	err := g.lane.Upgrade(w, r)
-	if refusal := (*websocket.Refusal)(nil); errors.As(err, &refusal) {
+	if refusal := (*websocket.RefusalError)(nil); errors.As(err, &refusal) {
 		w.Header().Set("Sec-WebSocket-Version", "13") // what a client of another one may try
 		g.refuse(w, r, "handshake", refusal.Status, refusal.Text)
 		return

@@ -94,7 +94,7 @@ var ErrClosing = errors.New("the server is stopping")
 
 // Upgrade makes a websocket of a request and serves it on a goroutine of its own,
 // so that what net/http holds for the connection is free. Otherwise it answers
-// nothing and returns ErrClosing or a *Refusal.
+// nothing and returns ErrClosing or a *RefusalError.
 func (e *Endpoint) Upgrade(w http.ResponseWriter, r *http.Request) error {
 	accepted, err := accept(r)
 	if err != nil {
@@ -105,7 +105,7 @@ func (e *Endpoint) Upgrade(w http.ResponseWriter, r *http.Request) error {
 	}
 	hijacked, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		return &Refusal{http.StatusNotImplemented, "this connection can't become a websocket"}
+		return &RefusalError{http.StatusNotImplemented, "this connection can't become a websocket"}
 	}
 	e.tick() // it may have stood still for long
 	c, err := newConn(e, hijacked)
@@ -122,7 +122,7 @@ func (e *Endpoint) Upgrade(w http.ResponseWriter, r *http.Request) error {
 		c.release()
 		return nil
 	}
-	go c.serve(accepted, r.Host)
+	go c.serve(accepted, r.Host) //nolint:contextcheck // the call outlives the request
 	return nil
 }
 

@@ -10,26 +10,26 @@ import (
 // Subprotocol is what the endpoint speaks over a websocket.
 const Subprotocol = "grpc-websockets"
 
-// Refusal is why a request can't become a websocket of this endpoint.
-type Refusal struct {
+// RefusalError is why a request can't become a websocket of this endpoint.
+type RefusalError struct {
 	Status int // of HTTP
 	Text   string
 }
 
-func (r *Refusal) Error() string { return r.Text }
+func (r *RefusalError) Error() string { return r.Text }
 
 // accept checks a request by RFC 6455, 4.2.1, and returns the answer to its key.
 func accept(r *http.Request) (string, error) {
-	refuse := func(text string) (string, error) { return "", &Refusal{http.StatusBadRequest, text} }
+	refuse := func(text string) (string, error) { return "", &RefusalError{http.StatusBadRequest, text} }
 	switch h := r.Header; {
 	case r.Method != http.MethodGet:
-		return "", &Refusal{http.StatusMethodNotAllowed, "a websocket begins with GET"}
+		return "", &RefusalError{http.StatusMethodNotAllowed, "a websocket begins with GET"}
 	case r.ProtoMajor != 1 || r.ProtoMinor < 1:
 		return refuse("websockets come over HTTP/1.1")
 	case !hasToken(h["Connection"], "upgrade"), !hasToken(h["Upgrade"], "websocket"):
 		return refuse("the headers Connection and Upgrade must ask for a websocket")
 	case h.Get("Sec-WebSocket-Version") != "13":
-		return "", &Refusal{http.StatusUpgradeRequired, "only version 13 of the websocket protocol is understood"}
+		return "", &RefusalError{http.StatusUpgradeRequired, "only version 13 of the websocket protocol is understood"}
 	case !hasToken(h.Values("Sec-WebSocket-Protocol"), Subprotocol):
 		return refuse("the websocket's subprotocol must be " + Subprotocol)
 	}

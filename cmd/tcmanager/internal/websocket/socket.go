@@ -22,13 +22,13 @@ const maxPending = 1 << 20
 
 // errWouldBlock says that there is nothing to read. It is a net.Error that will
 // pass, so that crypto/tls goes on where it was.
-var errWouldBlock error = wouldBlock{}
+var errWouldBlock error = wouldBlockError{}
 
-type wouldBlock struct{}
+type wouldBlockError struct{}
 
-func (wouldBlock) Error() string   { return "nothing to read yet" }
-func (wouldBlock) Timeout() bool   { return true }
-func (wouldBlock) Temporary() bool { return true }
+func (wouldBlockError) Error() string   { return "nothing to read yet" }
+func (wouldBlockError) Timeout() bool   { return true }
+func (wouldBlockError) Temporary() bool { return true }
 
 // errOver is what writers get when the call is over.
 var errOver = errors.New("the call is over")
