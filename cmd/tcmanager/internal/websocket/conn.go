@@ -34,9 +34,13 @@ const (
 	closing               // all was said; the peer's close is awaited
 )
 
-// closeGrace is how long a peer may take to answer a close frame. Browsers report
-// an error if the connection ends before they have.
-const closeGrace = time.Second
+// closeGrace is how long a peer may take to answer a close frame: longer than ours
+// waits for the server to go first. Browsers report an error if the connection ends
+// before they have answered. hurriedGrace is how long it may take when the server stops.
+const (
+	closeGrace   = 5 * time.Second
+	hurriedGrace = time.Second
+)
 
 // maxIdleFrames is how many frames that bring nothing a client may send between
 // two looks of the endpoint, which are at most a second apart.
@@ -151,6 +155,17 @@ func (c *Conn) end(reason string, cause error) {
 	c.mu.Unlock()
 	c.cancel(cause)
 	c.socket.close()
+}
+
+// stop ends the connection when the server stops: at once, but for one whose peer
+// was told all and has a moment to say so.
+func (c *Conn) stop() {
+	by := c.endpoint.clock.Load() + int64(hurriedGrace)
+	if phase(c.phase.Load()) != closing || c.socket.stalledSince.Load() != 0 {
+		c.end(endClosed, ErrClosing)
+	} else if c.until.Load() > by {
+		c.until.Store(by)
+	}
 }
 
 func (c *Conn) why() string {

@@ -15,7 +15,7 @@
 // The client's first message is a block of headers. Each message after it is a
 // zero byte and bytes of gRPC's framing, or a one when the client has finished.
 // The server sends a block of headers, messages, and a block of trailers, framed
-// as grpc-web does; then it closes, and gives the client a second to do so too.
+// as grpc-web does; then it closes, and gives the client a moment to do so too.
 // No extension is agreed on: nothing is compressed.
 //
 // # Bounds
@@ -70,6 +70,7 @@ type Endpoint struct {
 	every time.Duration // between two looks
 	began time.Time
 	clock atomic.Int64 // nanoseconds since began, at the last look; never 0
+	late  bool         // the last look was far too late; only the sweep is here
 
 	mu      sync.Mutex // guards the rest
 	closing bool
@@ -176,12 +177,18 @@ func (e *Endpoint) tick() int64 {
 
 // sweep looks at all connections, and plans the next one while there are any.
 func (e *Endpoint) sweep() {
+	last := e.clock.Load()
 	now := e.tick()
-	for _, c := range e.all() {
-		c.look(now)
+	// A process that didn't run has not heard its peers: they get another moment.
+	late := now-last > 4*int64(e.every)
+	if !late || e.late {
+		for _, c := range e.all() {
+			c.look(now)
+		}
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.late = late
 	if e.sweeps = len(e.open) > 0; e.sweeps {
 		time.AfterFunc(e.every, e.sweep)
 	}
@@ -210,9 +217,7 @@ func (e *Endpoint) RefuseNew() {
 func (e *Endpoint) Close(ctx context.Context) error {
 	e.RefuseNew()
 	for _, c := range e.all() {
-		if phase(c.phase.Load()) != closing || c.socket.stalledSince.Load() != 0 {
-			c.end(endClosed, ErrClosing)
-		}
+		c.stop()
 	}
 	select {
 	case <-e.idle:
