@@ -799,9 +799,9 @@ func TestAPeerThatIsNotListenedToIsNotSilent(t *testing.T) {
 		if _, err := c.recv(); err != nil {
 			return err
 		}
-		time.Sleep(700 * time.Millisecond) // a request that takes long
+		time.Sleep(2 * time.Second) // a request that takes long
 		return echo(c)
-	}, false, func(c *Config) { c.IdleTimeout, c.PingInterval = 200*time.Millisecond, 50*time.Millisecond })
+	}, false, func(c *Config) { c.IdleTimeout, c.PingInterval = time.Second, 100*time.Millisecond })
 	c := r.open(t)
 	c.request(1)
 	c.request(2)
