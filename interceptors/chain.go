@@ -27,7 +27,15 @@ type Config struct {
 	Limits        ratelimit.Config
 }
 
-// Chain returns the interceptors as options of a server:
+// Onion is the chain for those who serve calls.
+type Onion struct {
+	Options []grpc.ServerOption // for a grpc.Server
+	// Stream is the same, and counts in the same counters, for streams that come
+	// another way than through a grpc.Server.
+	Stream grpc.StreamServerInterceptor
+}
+
+// Chain returns the interceptors:
 //
 //	metrics        outermost: counts everything, refusals included, by the code the client got
 //	  logging      logs the same; inside metrics, so that writing a line is not timed as someone's work
@@ -39,13 +47,24 @@ type Config struct {
 //	            ratelimit before the rules, so that a flood of bad messages is a flood
 //	              validation  last: a service sees only messages that keep the rules
 //	                the service
-func Chain(c Config) ([]grpc.ServerOption, error) {
+func Chain(c Config) (Onion, error) {
 	counters, err := metrics.New(c.Registerer)
 	if err != nil {
-		return nil, err
+		return Onion{}, err
 	}
 	limits := ratelimit.New(c.Limits)
-	return []grpc.ServerOption{
+	stream := joined(
+		counters.Stream(),
+		logging.Stream(c.Log),
+		faults.Stream(c.Log),
+		recovery.Stream(c.Log),
+		flow.Stream(),
+		auth.Stream(c.Authenticator),
+		limits.Stream(),
+		validation.Stream(),
+	)
+	return Onion{Stream: stream, Options: []grpc.ServerOption{
+		grpc.StreamInterceptor(stream),
 		grpc.ChainUnaryInterceptor(
 			counters.Unary(),
 			logging.Unary(c.Log),
@@ -55,15 +74,16 @@ func Chain(c Config) ([]grpc.ServerOption, error) {
 			limits.Unary(),
 			validation.Unary(),
 		),
-		grpc.ChainStreamInterceptor(
-			counters.Stream(),
-			logging.Stream(c.Log),
-			faults.Stream(c.Log),
-			recovery.Stream(c.Log),
-			flow.Stream(),
-			auth.Stream(c.Authenticator),
-			limits.Stream(),
-			validation.Stream(),
-		),
-	}, nil
+	}}, nil
+}
+
+// joined puts each interceptor around those behind it.
+func joined(all ...grpc.StreamServerInterceptor) grpc.StreamServerInterceptor {
+	if len(all) == 1 {
+		return all[0]
+	}
+	outer, inner := all[0], joined(all[1:]...)
+	return func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+		return outer(srv, ss, info, func(srv any, ss grpc.ServerStream) error { return inner(srv, ss, info, handler) })
+	}
 }

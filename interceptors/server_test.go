@@ -110,7 +110,7 @@ func start(t *testing.T, f *fake, o options) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := grpc.NewServer(chain...)
+	s := grpc.NewServer(chain.Options...)
 	pb.RegisterIdentityServiceServer(s, f)
 	pb.RegisterExecutionServiceServer(s, f)
 	pb.RegisterRealtimeServiceServer(s, f)

@@ -27,6 +27,8 @@ import (
 	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/certificate"
 	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/config"
 	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/edge"
+	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/websocket"
+	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
 	"github.com/tcmanager/tcmanager/interceptors"
 	"github.com/tcmanager/tcmanager/interceptors/auth"
 	"github.com/tcmanager/tcmanager/interceptors/ratelimit"
@@ -55,7 +57,9 @@ type Services struct {
 	// Authenticator turns tokens into callers; the auth interceptor uses it.
 	Authenticator auth.Authenticator
 	// Register registers the services; it is called once, before any request.
-	Register func(*grpc.Server)
+	Register func(grpc.ServiceRegistrar)
+	// Realtime is one of them, which browsers reach another way too.
+	Realtime pb.RealtimeServiceServer
 	// Run does the background work until ctx ends, and waits for all of it. An
 	// error stops the server.
 	Run func(ctx context.Context) error
@@ -70,6 +74,7 @@ type server struct {
 	log       *slog.Logger
 	services  *Services
 	grpc      *grpc.Server
+	streams   grpc.StreamServerInterceptor // around what doesn't come through grpc
 	health    *watchedHealth
 	edge      *edge.Edge
 	http      *http.Server
@@ -184,7 +189,7 @@ func (s *server) listen(ctx context.Context, r prometheus.Registerer) error {
 		s.grpcL = metrics.Limit(grpcL, "grpc", s.cfg.MaxConnections)
 	}
 	if httpErr == nil {
-		s.httpL = metrics.Limit(httpL, "http", s.cfg.MaxConnections)
+		s.httpL = websocket.Listener(metrics.Limit(httpL, "http", s.cfg.MaxConnections))
 	}
 	var pprofErr error
 	if s.cfg.PprofAddr != "" {
@@ -243,10 +248,12 @@ func (s *server) newGRPC(r prometheus.Registerer) error {
 	if err != nil {
 		return err
 	}
+	s.streams = chain.Stream
+	options := chain.Options
 	if s.cert != nil {
-		chain = append(chain, grpc.Creds(credentials.NewTLS(s.cert.TLS())))
+		options = append(options, grpc.Creds(credentials.NewTLS(s.cert.TLS())))
 	}
-	s.grpc = grpc.NewServer(append(chain,
+	s.grpc = grpc.NewServer(append(options,
 		grpc.ForceServerCodecV2(batch.NewCodec(wire.NewCodec())),
 		grpc.MaxRecvMsgSize(s.cfg.MaxMessageBytes),
 		grpc.MaxConcurrentStreams(maxStreams),
@@ -271,7 +278,8 @@ func (s *server) newGRPC(r prometheus.Registerer) error {
 
 func (s *server) newHTTP(r *prometheus.Registry, verifier *identity.Verifier) (err error) {
 	s.edge, err = edge.New(edge.Config{
-		GRPC: s.grpc, Log: s.log, Pages: web.FS(), Registry: r, Ready: (&readiness{store: s.services.Store, log: s.log}).check, Verify: verifier.Verify,
+		GRPC: s.grpc, Realtime: s.services.Realtime, Streams: s.streams, Log: s.log,
+		Pages: web.FS(), Registry: r, Ready: (&readiness{store: s.services.Store, log: s.log}).check, Verify: verifier.Verify,
 		PublicURL: s.publicURL, AllowedOrigins: s.cfg.AllowedOrigins, HTTPAddr: s.httpL.Addr().String(),
 		TLS: s.cert != nil, NoWebsockets: s.cfg.Realtime && !s.cfg.Allows(session.Websocket),
 		MaxMessageBytes: s.cfg.MaxMessageBytes, AuthTimeout: s.cfg.AuthTimeout,
@@ -289,6 +297,8 @@ func (s *server) newHTTP(r *prometheus.Registry, verifier *identity.Verifier) (e
 	}
 	if s.cert != nil {
 		s.http.TLSConfig = s.cert.TLS()
+		// Records that begin small would be a write each: a page or a frame is more than one.
+		s.http.TLSConfig.DynamicRecordSizingDisabled = true
 		s.http.HTTP2 = &http.HTTP2Config{SendPingTimeout: s.cfg.HeartbeatInterval, PingTimeout: writeStall, WriteByteTimeout: writeStall}
 	}
 	return nil
@@ -371,6 +381,7 @@ func (s *server) stop(ctx context.Context) {
 		s.grpc.Stop()
 		<-graceful
 	}
+	s.edge.Wait() // as grpc does: until no handler can touch the store any more
 	if err := errors.Join(httpErr, edgeErr); err != nil {
 		s.log.WarnContext(ctx, "some connections of browsers are cut off", "error", err)
 		_ = s.http.Close() // nothing is left to tell anyone

@@ -70,7 +70,7 @@ func newServices(ctx context.Context, c config.Config, d Deps) (*Services, error
 	return &Services{
 		Store:         db,
 		Authenticator: authenticator,
-		Register: func(s *grpc.Server) {
+		Register: func(s grpc.ServiceRegistrar) {
 			pb.RegisterIdentityServiceServer(s, d.Identity)
 			pb.RegisterProjectServiceServer(s, projects)
 			pb.RegisterExecutionServiceServer(s, nouns.runs)
@@ -79,6 +79,7 @@ func newServices(ctx context.Context, c config.Config, d Deps) (*Services, error
 			pb.RegisterNotificationServiceServer(s, nouns.notifications)
 			pb.RegisterRealtimeServiceServer(s, sessions)
 		},
+		Realtime: sessions,
 		Run: func(ctx context.Context) error {
 			defer here.Close()
 			defer nouns.runs.Close()

@@ -46,8 +46,7 @@ func (c Codec) Marshal(v any) (mem.BufferSlice, error) {
 // limit of 10,000 is a stack of megabytes for a message of 20 KB.
 const maxDepth = 32
 
-// Unmarshal decodes a message. One that would take far more memory than its bytes
-// is refused before.
+// Unmarshal decodes a message, as Decode does.
 func (c Codec) Unmarshal(data mem.BufferSlice, v any) error {
 	m, ok := v.(protobuf.Message)
 	if !ok {
@@ -55,12 +54,18 @@ func (c Codec) Unmarshal(data mem.BufferSlice, v any) error {
 	}
 	whole := data.MaterializeToBuffer(mem.DefaultBufferPool())
 	defer whole.Free()
-	if data.Len() > smallBytes {
-		if err := checkParts(m.ProtoReflect().Descriptor(), whole.ReadOnlyData()); err != nil {
+	return Decode(whole.ReadOnlyData(), m)
+}
+
+// Decode decodes a message, of which it keeps no byte. One that would take far
+// more memory than its bytes is refused before.
+func Decode(b []byte, m protobuf.Message) error {
+	if len(b) > smallBytes {
+		if err := checkParts(m.ProtoReflect().Descriptor(), b); err != nil {
 			return err
 		}
 	}
-	if err := (protobuf.UnmarshalOptions{RecursionLimit: maxDepth}).Unmarshal(whole.ReadOnlyData(), m); err != nil {
+	if err := (protobuf.UnmarshalOptions{RecursionLimit: maxDepth}).Unmarshal(b, m); err != nil {
 		return fmt.Errorf("decode a %s: %w", m.ProtoReflect().Descriptor().Name(), err)
 	}
 	return nil

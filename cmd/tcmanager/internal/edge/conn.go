@@ -11,11 +11,9 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-)
 
-// writeBuffer bounds what the kernel holds for a peer that doesn't read: the
-// write deadline is then reached after 64 KiB and not after megabytes.
-const writeBuffer = 64 << 10
+	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/websocket"
+)
 
 // timing are the deadlines of a websocket.
 type timing struct {
@@ -84,7 +82,9 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	boundWriteBuffer(c)
+	if tcp := websocket.TCP(c); tcp != nil {
+		websocket.BoundWriteBuffer(tcp)
+	}
 	h.socket.attach(c)
 	// What the client sent right behind its request lies in net/http's buffer.
 	early, err := buffered.Peek(buffered.Reader.Buffered())
@@ -107,20 +107,6 @@ func cut(c net.Conn) {
 
 // connBuffer is the size of the read and of the write buffer of a websocket.
 const connBuffer = 4096
-
-func boundWriteBuffer(c net.Conn) {
-	for {
-		if sized, ok := c.(interface{ SetWriteBuffer(int) error }); ok {
-			_ = sized.SetWriteBuffer(writeBuffer) // the deadline holds without it
-			return
-		}
-		wrapped, ok := c.(interface{ NetConn() net.Conn })
-		if !ok {
-			return
-		}
-		c = wrapped.NetConn()
-	}
-}
 
 // watchedConn is a connection with deadlines. It reads the header block along
 // with the library and fails a bad one, because the library would return without

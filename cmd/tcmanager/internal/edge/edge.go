@@ -1,7 +1,8 @@
 // Package edge is the server's web listener: the pages, grpc-web with its
 // websocket carrier, health and metrics.
 //
-//	POST, or websocket "grpc-websockets", to a method   gRPC, through the same grpc.Server
+//	websocket "grpc-websockets" to Subscribe            gRPC, through package websocket
+//	POST, or such a websocket, to any other method      gRPC, through the same grpc.Server
 //	/healthz                                            200 while the process serves
 //	/readyz                                             200 while the store works and the server isn't stopping
 //	/health                                             whether the bearer token is good
@@ -13,10 +14,11 @@
 //	tcmanager_connections{listener}                 open connections, "grpc", "http" or "pprof"
 //	tcmanager_connections_refused_total{listener}   refused because there were too many
 //	tcmanager_websockets                            open websockets
-//	tcmanager_websockets_refused_total{reason}      "off", "origin", "method", "stopping"
-//	tcmanager_websockets_ended_total{reason}        "closed"; "silent" (nothing read in time), "stalled" (a write
-//	                                          took too long), "late" (no header block in time), "malformed"
-//	                                          (the header block), "flood" (sent too far ahead)
+//	tcmanager_websockets_refused_total{reason}      "off", "origin", "method", "handshake", "stopping"
+//	tcmanager_websockets_ended_total{reason}        "closed"; "silent" (nothing read in time), "stalled" (took nothing
+//	                                          in time), "late" (no header block in time), "malformed" (the
+//	                                          header block, or frames), "flood" (sent too far ahead, or too
+//	                                          many frames that bring nothing)
 //
 // # Trust
 //
@@ -32,9 +34,10 @@
 //
 // # Concurrency
 //
-// A websocket holds net/http's goroutine for its connection, which also writes;
-// grpc-go's for reading and for the handler; and those of the two libraries.
-// Close ends them and waits.
+// A websocket to Subscribe is one goroutine, its handler's: see package websocket.
+// Any other holds net/http's for its connection, which also writes; grpc-go's for
+// reading and for the handler; and those of the two libraries. Close ends them and
+// waits.
 package edge
 
 import (
@@ -52,12 +55,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"google.golang.org/grpc"
 
+	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
 	"github.com/tcmanager/tcmanager/service/identity"
 )
 
 // Config is what the edge needs. Every field but the flags must be set.
 type Config struct {
-	GRPC     *grpc.Server // with all services registered
+	GRPC     *grpc.Server                 // with all services registered
+	Realtime pb.RealtimeServiceServer     // one of them
+	Streams  grpc.StreamServerInterceptor // around calls of it that don't come through GRPC
 	Log      *slog.Logger
 	Pages    fs.FS // index.html and what it loads
 	Registry *prometheus.Registry
@@ -120,8 +126,12 @@ func (e *Edge) Stopping() {
 
 // Close closes all websockets, which http.Server.Shutdown knows nothing about,
 // and waits until they are gone or ctx ends. It doesn't wait for the gRPC
-// handlers behind them: grpc.Server does, when it stops.
+// handlers behind grpc-web's: grpc.Server does, when it stops.
 func (e *Edge) Close(ctx context.Context) error { return e.gateway.close(ctx) }
+
+// Wait waits, after Close, for the handlers that grpc.Server knows nothing about,
+// however long they take.
+func (e *Edge) Wait() { e.gateway.lane.Wait() }
 
 // quickWrite is how long an answer that is not a stream may take to be sent; the
 // page's largest file takes so long at 100 kbit/s.

@@ -27,6 +27,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/certificate/certtest"
+	lane "github.com/tcmanager/tcmanager/cmd/tcmanager/internal/websocket"
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
 	"github.com/tcmanager/tcmanager/interceptors/flow"
 	"github.com/tcmanager/tcmanager/service/identity"
@@ -67,8 +68,35 @@ func echo(s grpc.BidiStreamingServer[pb.SubscribeRequest, pb.SubscribeResponse])
 	}
 }
 
+// wrapped is Subscribe under a name that has no lane of its own, so that it comes
+// through grpc-web's wrapper as every other method does.
+var wrapped = grpc.ServiceDesc{
+	ServiceName: "test.Wrapped", HandlerType: (*pb.RealtimeServiceServer)(nil),
+	Streams: []grpc.StreamDesc{{StreamName: "Subscribe", ServerStreams: true, ClientStreams: true, Handler: func(srv any, ss grpc.ServerStream) error {
+		return srv.(*service).Subscribe(&grpc.GenericServerStream[pb.SubscribeRequest, pb.SubscribeResponse]{ServerStream: ss})
+	}}},
+}
+
+type starter func(*testing.T, func(grpc.BidiStreamingServer[pb.SubscribeRequest, pb.SubscribeResponse]) error, ...func(*Config)) *rig
+
+// bothWays tests what is true of websockets to Subscribe and to any other method.
+func bothWays(t *testing.T, test func(*testing.T, starter)) {
+	t.Helper()
+	for name, path := range map[string]string{"by its own lane": subscribePath, "through the wrapper": wrappedPath} {
+		t.Run(name, func(t *testing.T) {
+			test(t, func(t *testing.T, subscribe func(grpc.BidiStreamingServer[pb.SubscribeRequest, pb.SubscribeResponse]) error, change ...func(*Config)) *rig {
+				t.Helper()
+				r := start(t, subscribe, change...)
+				r.path = path
+				return r
+			})
+		})
+	}
+}
+
 type rig struct {
 	*Edge
+	path     string // of websockets
 	addr     string
 	registry *prometheus.Registry
 	client   *http.Client
@@ -83,12 +111,13 @@ func start(t *testing.T, subscribe func(grpc.BidiStreamingServer[pb.SubscribeReq
 	impl := &service{subscribe: subscribe}
 	pb.RegisterIdentityServiceServer(s, impl)
 	pb.RegisterRealtimeServiceServer(s, impl)
+	s.RegisterService(&wrapped, impl)
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := Config{
-		GRPC: s, Log: slog.New(slog.DiscardHandler), Pages: page(), Registry: prometheus.NewRegistry(),
+		GRPC: s, Realtime: impl, Streams: flow.Stream(), Log: slog.New(slog.DiscardHandler), Pages: page(), Registry: prometheus.NewRegistry(),
 		Ready:     func(context.Context) error { return nil },
 		Verify:    func(string) (identity.Caller, error) { return identity.Caller{}, identity.ErrUnauthenticated },
 		PublicURL: origin, HTTPAddr: l.Addr().String(),
@@ -105,7 +134,7 @@ func start(t *testing.T, subscribe func(grpc.BidiStreamingServer[pb.SubscribeReq
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{Edge: e, addr: l.Addr().String(), registry: c.Registry}
+	r := &rig{Edge: e, path: subscribePath, addr: l.Addr().String(), registry: c.Registry}
 	server := &http.Server{Handler: e, ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)}
 	serve := server.Serve
 	if c.TLS {
@@ -117,7 +146,7 @@ func start(t *testing.T, subscribe func(grpc.BidiStreamingServer[pb.SubscribeReq
 	r.client = &http.Client{Transport: &http.Transport{DisableCompression: true, TLSClientConfig: r.tls, ForceAttemptHTTP2: true}}
 	r.sockets = &http.Client{Transport: &http.Transport{TLSClientConfig: r.tls, TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}}}
 	served := make(chan error, 1)
-	go func() { served <- serve(metrics.Limit(l, "http", 1000)) }()
+	go func() { served <- serve(lane.Listener(metrics.Limit(l, "http", 1000))) }()
 	t.Cleanup(func() {
 		r.client.CloseIdleConnections()
 		r.sockets.CloseIdleConnections()
@@ -199,9 +228,16 @@ func frame(r io.Reader) (message []byte, headers textproto.MIMEHeader, err error
 	return nil, headers, err
 }
 
+// Opcodes of RFC 6455, 5.2.
+const (
+	opBinary = 0x2
+	opPing   = 0x9
+)
+
 const (
 	infoPath      = "/tcmanager.v1.IdentityService/GetServerInfo"
 	subscribePath = "/tcmanager.v1.RealtimeService/Subscribe"
+	wrappedPath   = "/test.Wrapped/Subscribe"
 	headerBlockOK = "content-type: application/grpc-web+proto\r\nx-grpc-web: 1\r\n"
 )
 
@@ -238,7 +274,7 @@ func (r *rig) dial(t *testing.T, path string, headers http.Header) (*client, *ht
 
 func (r *rig) open(t *testing.T, extra ...string) *client {
 	t.Helper()
-	c, _, err := r.dial(t, subscribePath, nil)
+	c, _, err := r.dial(t, r.path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,8 @@ import (
 	"github.com/improbable-eng/grpc-web/go/grpcweb"
 	"google.golang.org/grpc"
 
+	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/websocket"
+	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
 	"github.com/tcmanager/tcmanager/interceptors/flow"
 	"github.com/tcmanager/tcmanager/service/session"
 )
@@ -29,8 +31,10 @@ const (
 
 // gateway hands grpc-web requests to the gRPC server, and watches over what the
 // library does not: see conn.go for connections and package flow for memory.
+// Subscribe over a websocket has a lane of its own.
 type gateway struct {
 	web     *grpcweb.WrappedGrpcServer
+	lane    *websocket.Endpoint
 	log     *slog.Logger
 	origins []string
 	off     bool // no websockets
@@ -50,6 +54,7 @@ func newGateway(c Config, m *socketMetrics) *gateway {
 		timing: timing{header: c.AuthTimeout, idle: c.IdleTimeout, stall: c.WriteStall},
 		open:   map[*socket]bool{}, idle: make(chan struct{}),
 	}
+	g.lane = newLane(c, m)
 	resources := grpcweb.ListGRPCResources(c.GRPC)
 	for _, method := range resources {
 		g.methods[method] = true
@@ -156,9 +161,13 @@ func (g *gateway) serveSocket(w http.ResponseWriter, r *http.Request) {
 		g.refuse(w, r, "method", http.StatusNotFound, "there is no such method")
 		return
 	}
+	if r.URL.Path == pb.RealtimeService_Subscribe_FullMethodName {
+		g.serveLane(w, r)
+		return
+	}
 	s := &socket{timing: g.timing}
 	if !g.enter(s) {
-		g.refuse(w, r, "stopping", http.StatusServiceUnavailable, "the server is stopping; try again in a moment")
+		g.refuseStopping(w, r)
 		return
 	}
 	defer g.leave(s)
@@ -168,6 +177,22 @@ func (g *gateway) serveSocket(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	ctx = context.WithValue(session.WithCarrier(ctx, session.Websocket), socketKey{}, s)
 	g.web.ServeHTTP(&hijacker{ResponseWriter: w, socket: s}, r.WithContext(ctx))
+}
+
+func (g *gateway) serveLane(w http.ResponseWriter, r *http.Request) {
+	err := g.lane.Upgrade(w, r)
+	if refusal := (*websocket.RefusalError)(nil); errors.As(err, &refusal) {
+		w.Header().Set("Sec-WebSocket-Version", "13") // what a client of another one may try
+		g.refuse(w, r, "handshake", refusal.Status, refusal.Text)
+		return
+	}
+	if err != nil {
+		g.refuseStopping(w, r)
+	}
+}
+
+func (g *gateway) refuseStopping(w http.ResponseWriter, r *http.Request) {
+	g.refuse(w, r, "stopping", http.StatusServiceUnavailable, "the server is stopping; try again in a moment")
 }
 
 func (g *gateway) refuse(w http.ResponseWriter, r *http.Request, reason string, code int, text string) {
@@ -215,14 +240,15 @@ func (g *gateway) noteIdleLocked() {
 }
 
 func (g *gateway) refuseNew() {
+	g.lane.RefuseNew()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.closing = true
 	g.noteIdleLocked()
 }
 
-// close closes all websockets and waits until net/http has done with them; the
-// gRPC server waits for the handlers behind.
+// close closes all websockets and waits until net/http, or the lane, has done with
+// them; the gRPC server waits for the handlers behind the former.
 func (g *gateway) close(ctx context.Context) error {
 	g.refuseNew()
 	g.mu.Lock()
@@ -230,9 +256,10 @@ func (g *gateway) close(ctx context.Context) error {
 		s.close()
 	}
 	g.mu.Unlock()
+	err := g.lane.Close(ctx)
 	select {
 	case <-g.idle:
-		return nil
+		return err
 	case <-ctx.Done():
 		return ctx.Err()
 	}

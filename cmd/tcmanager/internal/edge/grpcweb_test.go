@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
+	lane "github.com/tcmanager/tcmanager/cmd/tcmanager/internal/websocket"
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
 )
 
@@ -46,78 +47,82 @@ func TestACallByPOST(t *testing.T) {
 }
 
 func TestASessionOverAWebsocket(t *testing.T) {
-	r := start(t, echo)
-	c := r.open(t)
-	for id := range uint64(100) { // each answered before the next is sent: it is full duplex
-		c.send(&pb.SubscribeRequest{Id: id + 1})
-		if id == 0 {
-			if _, headers, err := frame(c.in); err != nil || headers == nil {
-				t.Fatal("no headers first:", err)
+	bothWays(t, func(t *testing.T, start starter) {
+		r := start(t, echo)
+		c := r.open(t)
+		for id := range uint64(100) { // each answered before the next is sent: it is full duplex
+			c.send(&pb.SubscribeRequest{Id: id + 1})
+			if id == 0 {
+				if _, headers, err := frame(c.in); err != nil || headers == nil {
+					t.Fatal("no headers first:", err)
+				}
+			}
+			b, _, err := frame(c.in)
+			var resp pb.SubscribeResponse
+			if err = errors.Join(err, proto.Unmarshal(b, &resp)); err != nil || resp.ReplyTo != id+1 {
+				t.Fatal(&resp, err)
 			}
 		}
-		b, _, err := frame(c.in)
-		var resp pb.SubscribeResponse
-		if err = errors.Join(err, proto.Unmarshal(b, &resp)); err != nil || resp.ReplyTo != id+1 {
-			t.Fatal(&resp, err)
+		c.write(websocket.MessageBinary, []byte{1}) // the client has finished
+		if _, trailers, err := frame(c.in); err != nil || trailers.Get("Grpc-Status") != "0" {
+			t.Error(trailers, err)
 		}
-	}
-	c.write(websocket.MessageBinary, []byte{1}) // the client has finished
-	if _, trailers, err := frame(c.in); err != nil || trailers.Get("Grpc-Status") != "0" {
-		t.Error(trailers, err)
-	}
-	if _, _, err := c.conn.Read(t.Context()); websocket.CloseStatus(err) != websocket.StatusNormalClosure {
-		t.Error(err)
-	}
-	r.endedBecause(t, "closed", 1)
+		if _, _, err := c.conn.Read(t.Context()); websocket.CloseStatus(err) != websocket.StatusNormalClosure {
+			t.Error(err)
+		}
+		r.endedBecause(t, "closed", 1)
+	})
 }
 
 func TestForeignPagesAreRefused(t *testing.T) {
-	r := start(t, echo, func(c *Config) { c.AllowedOrigins = []string{"https://host.example.org"} })
-	_, port, err := net.SplitHostPort(r.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for o, allowed := range map[string]bool{
-		origin:                               true,
-		"https://host.example.org":           true,
-		"http://127.0.0.1:" + port:           true,
-		"http://localhost:" + port:           true,
-		"http://[::1]:" + port:               true,
-		"":                                   false,
-		"null":                               false,
-		"https://evil.example.org":           false,
-		"https://tests.example.org.evil.org": false,
-		"http://tests.example.org":           false,
-		"https://tests.example.org:444":      false,
-		"http://localhost:1":                 false,
-	} {
-		h := http.Header{}
-		if o != "" {
-			h.Set("Origin", o)
+	bothWays(t, func(t *testing.T, start starter) {
+		r := start(t, echo, func(c *Config) { c.AllowedOrigins = []string{"https://host.example.org"} })
+		_, port, err := net.SplitHostPort(r.addr)
+		if err != nil {
+			t.Fatal(err)
 		}
-		_, resp, err := r.dial(t, subscribePath, h)
-		if (err == nil) != allowed || err != nil && resp.StatusCode != http.StatusForbidden {
-			t.Errorf("websocket from %q: %v", o, err)
+		for o, allowed := range map[string]bool{
+			origin:                               true,
+			"https://host.example.org":           true,
+			"http://127.0.0.1:" + port:           true,
+			"http://localhost:" + port:           true,
+			"http://[::1]:" + port:               true,
+			"":                                   false,
+			"null":                               false,
+			"https://evil.example.org":           false,
+			"https://tests.example.org.evil.org": false,
+			"http://tests.example.org":           false,
+			"https://tests.example.org:444":      false,
+			"http://localhost:1":                 false,
+		} {
+			h := http.Header{}
+			if o != "" {
+				h.Set("Origin", o)
+			}
+			_, resp, err := r.dial(t, r.path, h)
+			if (err == nil) != allowed || err != nil && resp.StatusCode != http.StatusForbidden {
+				t.Errorf("websocket from %q: %v", o, err)
+			}
+			var headers []string
+			if o != "" {
+				headers = []string{"Origin", o}
+			}
+			resp, _ = r.post(t, headers...)
+			if want := allowed || o == ""; (resp.StatusCode == http.StatusOK) != want { // a program has no origin
+				t.Errorf("POST from %q: %s", o, resp.Status)
+			}
 		}
-		var headers []string
-		if o != "" {
-			headers = []string{"Origin", o}
+		resp, _ := r.do(t, http.MethodOptions, infoPath, nil, "Origin", "https://evil.example.org",
+			"Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "x-grpc-web,content-type,authorization")
+		if resp.Header.Get("Access-Control-Allow-Origin") != "" {
+			t.Error("a foreign page may ask:", resp.Header)
 		}
-		resp, _ = r.post(t, headers...)
-		if want := allowed || o == ""; (resp.StatusCode == http.StatusOK) != want { // a program has no origin
-			t.Errorf("POST from %q: %s", o, resp.Status)
+		resp, _ = r.do(t, http.MethodOptions, infoPath, nil, "Origin", "https://host.example.org",
+			"Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "x-grpc-web,content-type,authorization")
+		if resp.Header.Get("Access-Control-Allow-Origin") != "https://host.example.org" {
+			t.Error("an allowed page may not ask:", resp.Status, resp.Header)
 		}
-	}
-	resp, _ := r.do(t, http.MethodOptions, infoPath, nil, "Origin", "https://evil.example.org",
-		"Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "x-grpc-web,content-type,authorization")
-	if resp.Header.Get("Access-Control-Allow-Origin") != "" {
-		t.Error("a foreign page may ask:", resp.Header)
-	}
-	resp, _ = r.do(t, http.MethodOptions, infoPath, nil, "Origin", "https://host.example.org",
-		"Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "x-grpc-web,content-type,authorization")
-	if resp.Header.Get("Access-Control-Allow-Origin") != "https://host.example.org" {
-		t.Error("an allowed page may not ask:", resp.Status, resp.Header)
-	}
+	})
 }
 
 func TestAMethodThatDoesNotExistHasNoWebsocket(t *testing.T) {
@@ -137,64 +142,71 @@ func TestForwardedHeadersAreNotBelieved(t *testing.T) {
 }
 
 func TestASocketThatNeverSendsItsHeaderBlockIsClosed(t *testing.T) {
-	r := start(t, echo, func(c *Config) { c.AuthTimeout = 150 * time.Millisecond })
-	c, _, err := r.dial(t, subscribePath, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	began := time.Now()
-	if _, _, err := c.conn.Read(t.Context()); err == nil {
-		t.Error("an answer to nothing")
-	}
-	if took := time.Since(began); took > 5*time.Second {
-		t.Error("closed after", took)
-	}
-	r.endedBecause(t, "late", 1)
-}
-
-func TestPingsDoNotExtendTheTimeForTheHeaderBlock(t *testing.T) {
-	r := start(t, echo, func(c *Config) { c.AuthTimeout = 150 * time.Millisecond })
-	c, _, err := r.dial(t, subscribePath, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx := c.conn.CloseRead(t.Context())
-	for ctx.Err() == nil {
-		_ = c.conn.Ping(ctx)
-	}
-	r.endedBecause(t, "late", 1)
-}
-
-func TestWhatIsNoHeaderBlockLeavesNothingBehind(t *testing.T) {
-	r := start(t, echo)
-	attempts := map[string]func(*client){
-		"text":            func(c *client) { c.write(websocket.MessageText, []byte(headerBlockOK)) },
-		"no content type": func(c *client) { c.write(websocket.MessageBinary, []byte("x-grpc-web: 1\r\n")) },
-		"base64": func(c *client) {
-			c.write(websocket.MessageBinary, []byte("content-type: application/grpc-web-text\r\n"))
-		},
-		"no headers":   func(c *client) { c.write(websocket.MessageBinary, []byte("\x00\x01 no headers")) },
-		"nothing":      func(c *client) { c.write(websocket.MessageBinary, nil) },
-		"far too long": func(c *client) { _ = c.conn.Write(c.t.Context(), websocket.MessageBinary, make([]byte, 200_000)) },
-		"a ping, then text": func(c *client) {
-			ctx, cancel := context.WithTimeout(c.t.Context(), 10*time.Millisecond)
-			defer cancel()
-			_ = c.conn.Ping(ctx) // nobody reads the pong
-			c.write(websocket.MessageText, []byte("x"))
-		},
-	}
-	for name, attempt := range attempts {
-		c, _, err := r.dial(t, subscribePath, nil)
+	bothWays(t, func(t *testing.T, start starter) {
+		r := start(t, echo, func(c *Config) { c.AuthTimeout = 150 * time.Millisecond })
+		c, _, err := r.dial(t, r.path, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		attempt(c)
+		began := time.Now()
 		if _, _, err := c.conn.Read(t.Context()); err == nil {
-			t.Error(name, "was answered")
+			t.Error("an answer to nothing")
 		}
-	}
-	r.endedBecause(t, "malformed", len(attempts))
-	// goleak sees whether the library's goroutines have ended.
+		if took := time.Since(began); took > 5*time.Second {
+			t.Error("closed after", took)
+		}
+		r.endedBecause(t, "late", 1)
+	})
+}
+
+func TestPingsDoNotExtendTheTimeForTheHeaderBlock(t *testing.T) {
+	bothWays(t, func(t *testing.T, start starter) {
+		r := start(t, echo, func(c *Config) { c.AuthTimeout = 150 * time.Millisecond })
+		c, _, err := r.dial(t, r.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx := c.conn.CloseRead(t.Context())
+		for ctx.Err() == nil {
+			_ = c.conn.Ping(ctx)
+			time.Sleep(time.Millisecond) // a flood of them would be one
+		}
+		r.endedBecause(t, "late", 1)
+	})
+}
+
+func TestWhatIsNoHeaderBlockLeavesNothingBehind(t *testing.T) {
+	bothWays(t, func(t *testing.T, start starter) {
+		r := start(t, echo)
+		attempts := map[string]func(*client){
+			"text":            func(c *client) { c.write(websocket.MessageText, []byte(headerBlockOK)) },
+			"no content type": func(c *client) { c.write(websocket.MessageBinary, []byte("x-grpc-web: 1\r\n")) },
+			"base64": func(c *client) {
+				c.write(websocket.MessageBinary, []byte("content-type: application/grpc-web-text\r\n"))
+			},
+			"no headers":   func(c *client) { c.write(websocket.MessageBinary, []byte("\x00\x01 no headers")) },
+			"nothing":      func(c *client) { c.write(websocket.MessageBinary, nil) },
+			"far too long": func(c *client) { _ = c.conn.Write(c.t.Context(), websocket.MessageBinary, make([]byte, 200_000)) },
+			"a ping, then text": func(c *client) {
+				ctx, cancel := context.WithTimeout(c.t.Context(), 10*time.Millisecond)
+				defer cancel()
+				_ = c.conn.Ping(ctx) // nobody reads the pong
+				c.write(websocket.MessageText, []byte("x"))
+			},
+		}
+		for name, attempt := range attempts {
+			c, _, err := r.dial(t, r.path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			attempt(c)
+			if _, _, err := c.conn.Read(t.Context()); err == nil {
+				t.Error(name, "was answered")
+			}
+		}
+		r.endedBecause(t, "malformed", len(attempts))
+		// goleak sees whether the library's goroutines have ended.
+	})
 }
 
 // raw opens a websocket without a client behind it that would answer pings.
@@ -213,7 +225,7 @@ func (r *rig) raw(t *testing.T, then []byte) net.Conn {
 		config.ServerName = "localhost"
 		conn = tls.Client(conn, config)
 	}
-	request := "GET " + subscribePath + " HTTP/1.1\r\nHost: " + r.addr + "\r\nOrigin: " + origin + "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+	request := "GET " + r.path + " HTTP/1.1\r\nHost: " + r.addr + "\r\nOrigin: " + origin + "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: grpc-websockets\r\n\r\n"
 	if _, err := conn.Write(append([]byte(request), then...)); err != nil {
 		t.Fatal(err)
@@ -228,74 +240,84 @@ func masked(opcode byte, payload []byte) []byte {
 }
 
 func TestFramesOfNoKnownKindLeaveNothingBehind(t *testing.T) {
-	r := start(t, echo)
-	for i, f := range [][]byte{
-		{0x82, 0x01, 'x'},       // not masked
-		masked(0x3, []byte("")), // an opcode nobody has defined
-		{0xf2, 0x80, 0, 0, 0, 0},
-		masked(0x0, []byte("a continuation of nothing")),
-	} {
-		conn := r.raw(t, f)
-		if _, err := io.Copy(io.Discard, conn); err != nil && !errors.Is(err, net.ErrClosed) && !strings.Contains(err.Error(), "reset") {
-			t.Error(err)
+	bothWays(t, func(t *testing.T, start starter) {
+		r := start(t, echo)
+		for i, f := range [][]byte{
+			{0x82, 0x01, 'x'},       // not masked
+			masked(0x3, []byte("")), // an opcode nobody has defined
+			{0xf2, 0x80, 0, 0, 0, 0},
+			masked(0x0, []byte("a continuation of nothing")),
+		} {
+			conn := r.raw(t, f)
+			if _, err := io.Copy(io.Discard, conn); err != nil && !errors.Is(err, net.ErrClosed) && !strings.Contains(err.Error(), "reset") {
+				t.Error(err)
+			}
+			r.endedBecause(t, "malformed", i+1)
 		}
-		r.endedBecause(t, "malformed", i+1)
-	}
+	})
 }
 
 func TestAHeaderBlockRightBehindTheUpgradeIsRead(t *testing.T) {
-	r := start(t, echo)
-	conn := r.raw(t, append(masked(opBinary, []byte(headerBlockOK)), masked(opBinary, append([]byte{0}, framed(t, &pb.SubscribeRequest{Id: 7})...))...))
-	br := bufio.NewReader(conn)
-	resp, err := http.ReadResponse(br, nil)
-	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
-		t.Fatal(resp, err)
-	}
-	b := make([]byte, 2+5)
-	if _, err := io.ReadFull(br, b); err != nil || b[2] != 0x80 {
-		t.Error(b, err)
-	}
+	bothWays(t, func(t *testing.T, start starter) {
+		r := start(t, echo)
+		conn := r.raw(t, append(masked(opBinary, []byte(headerBlockOK)), masked(opBinary, append([]byte{0}, framed(t, &pb.SubscribeRequest{Id: 7})...))...))
+		br := bufio.NewReader(conn)
+		resp, err := http.ReadResponse(br, nil)
+		if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+			t.Fatal(resp, err)
+		}
+		b := make([]byte, 2+5)
+		if _, err := io.ReadFull(br, b); err != nil || b[2] != 0x80 {
+			t.Error(b, err)
+		}
+	})
 }
 
 func TestAPeerThatHasGoneSilentIsNoticed(t *testing.T) {
-	r := start(t, echo, func(c *Config) { c.IdleTimeout = 200 * time.Millisecond })
-	conn := r.raw(t, masked(opBinary, []byte(headerBlockOK)))
-	r.endedBecause(t, "silent", 1)
-	_, _ = io.Copy(io.Discard, conn) // what was sent before is of no interest
+	bothWays(t, func(t *testing.T, start starter) {
+		r := start(t, echo, func(c *Config) { c.IdleTimeout = 200 * time.Millisecond })
+		conn := r.raw(t, masked(opBinary, []byte(headerBlockOK)))
+		r.endedBecause(t, "silent", 1)
+		_, _ = io.Copy(io.Discard, conn) // what was sent before is of no interest
+	})
 }
 
 func TestPongsKeepAQuietPeerConnected(t *testing.T) {
-	// The shortest interval between pings is a second.
-	r := start(t, echo, func(c *Config) { c.PingInterval, c.IdleTimeout = time.Second, 1800*time.Millisecond })
-	pinged := make(chan struct{}, 10)
-	conn, _, err := websocket.Dial(t.Context(), "ws://"+r.addr+subscribePath, &websocket.DialOptions{
-		HTTPClient: r.sockets, Subprotocols: []string{"grpc-websockets"}, HTTPHeader: http.Header{"Origin": {origin}},
-		OnPingReceived: func(context.Context, []byte) bool { pinged <- struct{}{}; return true }, // and answer it
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.CloseNow() }()
-	if err := conn.Write(t.Context(), websocket.MessageBinary, []byte(headerBlockOK)); err != nil {
-		t.Fatal(err)
-	}
-	ctx := conn.CloseRead(t.Context())
-	for range 3 { // the third comes later than the deadline without the first two
-		select {
-		case <-pinged:
-		case <-ctx.Done():
-			t.Fatal("closed")
+	bothWays(t, func(t *testing.T, start starter) {
+		// The shortest interval between pings is a second.
+		r := start(t, echo, func(c *Config) { c.PingInterval, c.IdleTimeout = time.Second, 1800*time.Millisecond })
+		pinged := make(chan struct{}, 10)
+		conn, _, err := websocket.Dial(t.Context(), "ws://"+r.addr+r.path, &websocket.DialOptions{
+			HTTPClient: r.sockets, Subprotocols: []string{"grpc-websockets"}, HTTPHeader: http.Header{"Origin": {origin}},
+			OnPingReceived: func(context.Context, []byte) bool { pinged <- struct{}{}; return true }, // and answer it
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
+		defer func() { _ = conn.CloseNow() }()
+		if err := conn.Write(t.Context(), websocket.MessageBinary, []byte(headerBlockOK)); err != nil {
+			t.Fatal(err)
+		}
+		ctx := conn.CloseRead(t.Context())
+		for range 3 { // the third comes later than the deadline without the first two
+			select {
+			case <-pinged:
+			case <-ctx.Done():
+				t.Fatal("closed")
+			}
+		}
+	})
 }
 
 func TestASlowReaderIsCutOff(t *testing.T) {
-	for name, encrypted := range map[string]bool{"in plain text": false, "over TLS": true} {
-		t.Run(name, func(t *testing.T) { slowReaderIsCutOff(t, encrypted) })
-	}
+	bothWays(t, func(t *testing.T, start starter) {
+		for name, encrypted := range map[string]bool{"in plain text": false, "over TLS": true} {
+			t.Run(name, func(t *testing.T) { slowReaderIsCutOff(t, start, encrypted) })
+		}
+	})
 }
 
-func slowReaderIsCutOff(t *testing.T, encrypted bool) {
+func slowReaderIsCutOff(t *testing.T, start starter, encrypted bool) {
 	sent := make(chan int, 1)
 	r := start(t, func(s stream) error {
 		n := 0
@@ -321,6 +343,41 @@ func slowReaderIsCutOff(t *testing.T, encrypted bool) {
 	r.endedBecause(t, "stalled", 1)
 }
 
+// unread sends to a handler that receives nothing until the server, or ctx, ends it,
+// and returns how much went in and how much the heap grew by that.
+func (c *client) unread(ctx context.Context) (sent, grown int64) {
+	before := heap()
+	frame := append([]byte{0}, framed(c.t, &pb.SubscribeRequest{Frame: &pb.SubscribeRequest_Leave{Leave: &pb.LeaveRoom{Room: strings.Repeat("x", 100_000)}}})...)
+	peak := before
+	for {
+		if err := c.conn.Write(ctx, websocket.MessageBinary, frame); err != nil {
+			break
+		}
+		if sent += int64(len(frame)); sent%(5*int64(len(frame))) == 0 {
+			peak = max(peak, heap())
+		}
+		if sent > 1<<30 {
+			c.t.Fatal("a gigabyte went in")
+		}
+	}
+	grown = max(peak, heap()) - before
+	c.t.Logf("%d kB sent, heap grew by %d kB", sent>>10, grown>>10)
+	return sent, grown
+}
+
+func TestSendingWithoutBeingReadIsHeldBack(t *testing.T) {
+	r := start(t, func(s stream) error {
+		<-s.Context().Done() // receives nothing
+		return s.Context().Err()
+	})
+	c := r.open(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	if _, grown := c.unread(ctx); grown > 2<<20 || ctx.Err() == nil {
+		t.Errorf("the heap grew by %d kB; %v", grown>>10, ctx.Err())
+	}
+}
+
 func TestSendingWithoutBeingReadIsBounded(t *testing.T) {
 	release := make(chan struct{})
 	r := start(t, func(s stream) error {
@@ -328,25 +385,10 @@ func TestSendingWithoutBeingReadIsBounded(t *testing.T) {
 		<-release
 		return s.Context().Err()
 	})
-	c := r.open(t)
-	before := heap()
-	var sent int64
-	frame := append([]byte{0}, framed(t, &pb.SubscribeRequest{Frame: &pb.SubscribeRequest_Leave{Leave: &pb.LeaveRoom{Room: strings.Repeat("x", 100_000)}}})...)
-	peak := before
-	for {
-		if err := c.conn.Write(t.Context(), websocket.MessageBinary, frame); err != nil {
-			break
-		}
-		if sent += int64(len(frame)); sent%(5*int64(len(frame))) == 0 {
-			peak = max(peak, heap())
-		}
-		if sent > 1<<30 {
-			t.Fatal("a gigabyte went in")
-		}
-	}
+	r.path = wrappedPath
+	_, grown := r.open(t).unread(t.Context())
 	close(release)
-	t.Logf("%d kB sent, heap grew by %d kB", sent>>10, (peak-before)>>10)
-	if grown := peak - before; grown > 32<<20 {
+	if grown > 32<<20 {
 		t.Errorf("the heap grew by %d MB for a window of 2 MB", grown>>20)
 	}
 	r.endedBecause(t, "flood", 1)
@@ -360,57 +402,63 @@ func heap() int64 {
 }
 
 func TestAMessageOverTheLimitEndsTheSocket(t *testing.T) {
-	r := start(t, echo)
-	c := r.open(t)
-	big := append([]byte{0}, make([]byte, 1<<20+readLimitSlack)...)
-	_ = c.conn.Write(t.Context(), websocket.MessageBinary, big) // fails if the server is quicker
-	if _, err := io.Copy(io.Discard, c.in); err == nil {
-		t.Error("still open")
-	}
+	bothWays(t, func(t *testing.T, start starter) {
+		r := start(t, echo)
+		c := r.open(t)
+		big := append([]byte{0}, make([]byte, 1<<20+readLimitSlack)...)
+		_ = c.conn.Write(t.Context(), websocket.MessageBinary, big) // fails if the server is quicker
+		if _, err := io.Copy(io.Discard, c.in); err == nil {
+			t.Error("still open")
+		}
+	})
 }
 
 func TestTheLargestMessageGetsThrough(t *testing.T) {
-	r := start(t, echo, func(c *Config) { c.MaxMessageBytes = 4 << 20 })
-	c := r.open(t)
-	room := strings.Repeat("x", 4<<20-30)
-	for id := range uint64(5) {
-		c.send(&pb.SubscribeRequest{Id: id + 1, Frame: &pb.SubscribeRequest_Leave{Leave: &pb.LeaveRoom{Room: room}}})
-		if id == 0 {
-			if _, headers, err := frame(c.in); err != nil || headers == nil {
-				t.Fatal(err)
+	bothWays(t, func(t *testing.T, start starter) {
+		r := start(t, echo, func(c *Config) { c.MaxMessageBytes = 4 << 20 })
+		c := r.open(t)
+		room := strings.Repeat("x", 4<<20-30)
+		for id := range uint64(5) {
+			c.send(&pb.SubscribeRequest{Id: id + 1, Frame: &pb.SubscribeRequest_Leave{Leave: &pb.LeaveRoom{Room: room}}})
+			if id == 0 {
+				if _, headers, err := frame(c.in); err != nil || headers == nil {
+					t.Fatal(err)
+				}
+			}
+			if _, headers, err := frame(c.in); err != nil || headers != nil {
+				t.Fatal(headers, err)
 			}
 		}
-		if _, headers, err := frame(c.in); err != nil || headers != nil {
-			t.Fatal(headers, err)
-		}
-	}
+	})
 }
 
 func TestCloseEndsWebsockets(t *testing.T) {
-	began, ended := make(chan struct{}), make(chan struct{})
-	r := start(t, func(s stream) error {
-		close(began)
-		defer close(ended)
-		<-s.Context().Done()
-		return s.Context().Err()
+	bothWays(t, func(t *testing.T, start starter) {
+		began, ended := make(chan struct{}), make(chan struct{})
+		r := start(t, func(s stream) error {
+			close(began)
+			defer close(ended)
+			<-s.Context().Done()
+			return s.Context().Err()
+		})
+		c := r.open(t)
+		c.send(&pb.SubscribeRequest{Id: 1})
+		<-began
+		r.eventually(t, "# HELP tcmanager_websockets Open websockets.\n# TYPE tcmanager_websockets gauge\ntcmanager_websockets 1\n", "tcmanager_websockets")
+		r.Stopping()
+		if _, resp, err := r.dial(t, r.path, nil); err == nil || resp.StatusCode != http.StatusServiceUnavailable {
+			t.Error("a stopping server takes more:", err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		if err := r.Close(ctx); err != nil {
+			t.Fatal(err)
+		}
+		<-ended
+		if _, _, err := c.conn.Read(t.Context()); err == nil {
+			t.Error("still open")
+		}
 	})
-	c := r.open(t)
-	c.send(&pb.SubscribeRequest{Id: 1})
-	<-began
-	r.eventually(t, "# HELP tcmanager_websockets Open websockets.\n# TYPE tcmanager_websockets gauge\ntcmanager_websockets 1\n", "tcmanager_websockets")
-	r.Stopping()
-	if _, resp, err := r.dial(t, subscribePath, nil); err == nil || resp.StatusCode != http.StatusServiceUnavailable {
-		t.Error("a stopping server takes more:", err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	if err := r.Close(ctx); err != nil {
-		t.Fatal(err)
-	}
-	<-ended
-	if _, _, err := c.conn.Read(t.Context()); err == nil {
-		t.Error("still open")
-	}
 }
 
 func FuzzHeaderBlock(f *testing.F) {
@@ -429,7 +477,7 @@ func FuzzHeaderBlock(f *testing.F) {
 		if (wantErr == nil) != (gotErr == nil) || whole.complete != pieces.complete {
 			t.Errorf("at once %v %v, in pieces %v %v", whole.complete, wantErr, pieces.complete, gotErr)
 		}
-		if len(whole.message) > maxHeaderBlock {
+		if len(whole.message) > lane.MaxHeaderBlock {
 			t.Errorf("%d bytes are kept", len(whole.message))
 		}
 	})

@@ -37,30 +37,32 @@ func TestCallsOverTLSComeByHTTP2(t *testing.T) {
 }
 
 func TestASessionOverAWebsocketOverTLS(t *testing.T) {
-	r := start(t, echo, withTLS)
-	c := r.open(t)
-	for id := range uint64(10) {
-		c.send(&pb.SubscribeRequest{Id: id + 1})
-		if id == 0 {
-			if _, headers, err := frame(c.in); err != nil || headers == nil {
-				t.Fatal("no headers first:", err)
+	bothWays(t, func(t *testing.T, start starter) {
+		r := start(t, echo, withTLS)
+		c := r.open(t)
+		for id := range uint64(10) {
+			c.send(&pb.SubscribeRequest{Id: id + 1})
+			if id == 0 {
+				if _, headers, err := frame(c.in); err != nil || headers == nil {
+					t.Fatal("no headers first:", err)
+				}
+			}
+			b, _, err := frame(c.in)
+			var resp pb.SubscribeResponse
+			if err = errors.Join(err, proto.Unmarshal(b, &resp)); err != nil || resp.ReplyTo != id+1 {
+				t.Fatal(&resp, err)
 			}
 		}
-		b, _, err := frame(c.in)
-		var resp pb.SubscribeResponse
-		if err = errors.Join(err, proto.Unmarshal(b, &resp)); err != nil || resp.ReplyTo != id+1 {
-			t.Fatal(&resp, err)
+		c.write(websocket.MessageBinary, []byte{1}) // the client has finished
+		if _, trailers, err := frame(c.in); err != nil || trailers.Get("Grpc-Status") != "0" {
+			t.Error(trailers, err)
 		}
-	}
-	c.write(websocket.MessageBinary, []byte{1}) // the client has finished
-	if _, trailers, err := frame(c.in); err != nil || trailers.Get("Grpc-Status") != "0" {
-		t.Error(trailers, err)
-	}
-	// The goodbye is TLS's own too: a peer can tell it from a connection that was cut.
-	if _, _, err := c.conn.Read(t.Context()); websocket.CloseStatus(err) != websocket.StatusNormalClosure {
-		t.Error(err)
-	}
-	r.endedBecause(t, "closed", 1)
+		// The goodbye is TLS's own too: a peer can tell it from a connection that was cut.
+		if _, _, err := c.conn.Read(t.Context()); websocket.CloseStatus(err) != websocket.StatusNormalClosure {
+			t.Error(err)
+		}
+		r.endedBecause(t, "closed", 1)
+	})
 }
 
 func TestAStreamByHTTP2ThatIsNotReadIsEnded(t *testing.T) {
@@ -98,32 +100,34 @@ func TestAStreamByHTTP2ThatIsNotReadIsEnded(t *testing.T) {
 }
 
 func TestStoppingDoesNotWaitForThoseWhoDoNotRead(t *testing.T) {
-	full := make(chan struct{})
-	r := start(t, func(s stream) error {
-		m := &pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Reset_{Reset_: &pb.Reset{Reason: strings.Repeat("x", 1_000_000)}}}
-		go func() {
-			time.Sleep(300 * time.Millisecond) // until the kernel's buffers are full; it is not wrong if they aren't
-			full <- struct{}{}
-		}()
-		for {
-			if err := s.Send(m); err != nil {
-				return err
+	bothWays(t, func(t *testing.T, start starter) {
+		full := make(chan struct{})
+		r := start(t, func(s stream) error {
+			m := &pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Reset_{Reset_: &pb.Reset{Reason: strings.Repeat("x", 1_000_000)}}}
+			go func() {
+				time.Sleep(300 * time.Millisecond) // until the kernel's buffers are full; it is not wrong if they aren't
+				full <- struct{}{}
+			}()
+			for {
+				if err := s.Send(m); err != nil {
+					return err
+				}
 			}
+		}, withTLS)
+		for range 3 {
+			r.raw(t, masked(opBinary, []byte(headerBlockOK)))
+			<-full
 		}
-	}, withTLS)
-	for range 3 {
-		r.raw(t, masked(opBinary, []byte(headerBlockOK)))
-		<-full
-	}
-	began := time.Now()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	if err := r.Close(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if took := time.Since(began); took > 4*time.Second {
-		t.Errorf("it took %s", took)
-	}
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		if err := r.Close(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took > 4*time.Second {
+			t.Errorf("it took %s", took)
+		}
+	})
 }
 
 func TestThePagesOfThisMachineHaveTheSchemeOfTheListener(t *testing.T) {
@@ -133,7 +137,7 @@ func TestThePagesOfThisMachineHaveTheSchemeOfTheListener(t *testing.T) {
 		t.Fatal(err)
 	}
 	for o, allowed := range map[string]bool{"https://localhost:" + port: true, "http://localhost:" + port: false} {
-		_, resp, err := r.dial(t, subscribePath, http.Header{"Origin": {o}})
+		_, resp, err := r.dial(t, r.path, http.Header{"Origin": {o}})
 		if (err == nil) != allowed || err != nil && resp.StatusCode != http.StatusForbidden {
 			t.Errorf("from %q: %v", o, err)
 		}
@@ -193,7 +197,7 @@ func TestPlainTextIsRefusedOnceTLSWasSeen(t *testing.T) {
 
 func TestWebsocketsCanBeSwitchedOff(t *testing.T) {
 	r := start(t, echo, func(c *Config) { c.NoWebsockets = true })
-	if _, resp, err := r.dial(t, subscribePath, nil); err == nil || resp.StatusCode != http.StatusForbidden {
+	if _, resp, err := r.dial(t, r.path, nil); err == nil || resp.StatusCode != http.StatusForbidden {
 		t.Error(err)
 	}
 	if resp, _ := r.post(t); resp.StatusCode != http.StatusOK {

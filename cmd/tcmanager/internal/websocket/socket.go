@@ -1,0 +1,240 @@
+package websocket
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+)
+
+// chunk is what is read at once. It is taken when there is something to read and
+// given back when that was understood: a connection that rests holds none.
+type chunk [16 << 10]byte
+
+var chunks = sync.Pool{New: func() any { return new(chunk) }}
+
+// maxPending is how much may wait to be written before those who send have to
+// wait too, in bytes. Who asks Flushed never gets there.
+const maxPending = 1 << 20
+
+// errWouldBlock says that there is nothing to read. It is a net.Error that will
+// pass, so that crypto/tls goes on where it was.
+var errWouldBlock error = wouldBlockError{}
+
+type wouldBlockError struct{}
+
+func (wouldBlockError) Error() string   { return "nothing to read yet" }
+func (wouldBlockError) Timeout() bool   { return true }
+func (wouldBlockError) Temporary() bool { return true }
+
+// errOver is what writers get when the call is over.
+var errOver = errors.New("the call is over")
+
+// socket is a TCP connection whose writes never wait: what the kernel doesn't
+// take is kept, and a goroutine that lives as long as something is kept sends it.
+type socket struct {
+	conn  net.Conn        // to be closed; limits count it
+	raw   syscall.RawConn // of the TCP connection underneath
+	poll  poll            // what the platform needs
+	clock *atomic.Int64   // the endpoint's
+
+	// restsSince is when the reader went to sleep, by the clock; 0 while it is awake.
+	restsSince atomic.Int64
+	// stalledSince is when the kernel took something last, by the clock, while
+	// something waits for it; 0 otherwise. moved is the same, and stays.
+	stalledSince, moved atomic.Int64
+
+	mu       sync.Mutex // guards the rest
+	pending  [][]byte   // what the kernel didn't take yet
+	size     int        // of pending
+	draining bool       // a goroutine sends what is pending
+	ready    func()     // to be called when it has
+	err      error      // why nothing can be written any more
+	over     bool       // nobody may begin to write a message
+	changed  sync.Cond  // something above has
+}
+
+func newSocket(c net.Conn, clock *atomic.Int64) (*socket, error) {
+	s := &socket{conn: c, clock: clock}
+	tcp := TCP(c)
+	if tcp == nil {
+		return nil, errors.New("the connection is not one of TCP")
+	}
+	BoundWriteBuffer(tcp)
+	var err error
+	if s.raw, err = tcp.SyscallConn(); err != nil {
+		return nil, err
+	}
+	s.changed.L = &s.mu
+	s.poll.init(s)
+	return s, nil
+}
+
+// write sends bytes, or keeps them. If they are shared, nobody changes them any
+// more; otherwise what is kept is a copy.
+func (s *socket) write(b []byte, shared bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return s.err
+	}
+	if !s.draining {
+		n, err := s.writeNow(b)
+		if err != nil {
+			s.err = err
+			return err
+		}
+		if n == len(b) {
+			return nil
+		}
+		b = b[n:]
+		s.draining = true
+		s.stalledSince.Store(s.clock.Load())
+		go s.drain()
+	}
+	if !shared {
+		b = bytes.Clone(b)
+	}
+	s.pending = append(s.pending, b)
+	s.size += len(b)
+	return nil
+}
+
+// room waits until somebody may begin to write a message.
+func (s *socket) room() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.size > maxPending && s.err == nil && !s.over {
+		s.changed.Wait()
+	}
+	if s.over {
+		return errOver
+	}
+	return s.err
+}
+
+// drain sends what is pending, then ends.
+func (s *socket) drain() {
+	buf := chunks.Get().(*chunk) //nolint:forcetypeassert // it is ours
+	defer chunks.Put(buf)
+	for {
+		batch := s.nextBatch(buf)
+		if batch == nil {
+			return
+		}
+		n, err := s.writeWaiting(batch)
+		s.mu.Lock()
+		s.dropLocked(n)
+		if err != nil && s.err == nil {
+			s.err = err
+		}
+		now := s.clock.Load()
+		s.stalledSince.Store(now)
+		s.moved.Store(now)
+		s.changed.Broadcast()
+		s.mu.Unlock()
+	}
+}
+
+// nextBatch returns what is to be written next, or nil if there is nothing or no
+// point. Small pieces are joined in buf.
+func (s *socket) nextBatch(buf *chunk) []byte {
+	s.mu.Lock()
+	if s.err != nil || len(s.pending) == 0 {
+		s.pending, s.size, s.draining = nil, 0, false
+		s.stalledSince.Store(0)
+		ready := s.ready
+		s.ready = nil
+		s.changed.Broadcast()
+		s.mu.Unlock()
+		if ready != nil {
+			ready()
+		}
+		return nil
+	}
+	defer s.mu.Unlock()
+	n := 0
+	for _, b := range s.pending {
+		if n+len(b) > len(buf) {
+			break
+		}
+		n += copy(buf[n:], b)
+	}
+	if n <= len(s.pending[0]) {
+		return s.pending[0]
+	}
+	return buf[:n]
+}
+
+func (s *socket) dropLocked(n int) {
+	s.size -= n
+	for n > 0 {
+		if first := s.pending[0]; n < len(first) {
+			s.pending[0] = first[n:]
+			return
+		}
+		n -= len(s.pending[0])
+		s.pending[0] = nil
+		s.pending = s.pending[1:]
+	}
+}
+
+// flushed reports whether the kernel has taken everything, and if not, calls ready
+// once it has, or once it never will. The last one who asks is called.
+func (s *socket) flushed(ready func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining {
+		s.ready = ready
+	}
+	return !s.draining
+}
+
+// finish turns away all who would begin a message.
+func (s *socket) finish() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over = true
+	s.changed.Broadcast()
+}
+
+// close closes the connection. It wakes up whoever reads or writes.
+func (s *socket) close() {
+	s.mu.Lock()
+	if s.err == nil {
+		s.err = net.ErrClosed
+	}
+	s.changed.Broadcast()
+	s.mu.Unlock()
+	_ = s.conn.Close() // nobody is left to tell
+}
+
+// wait waits, after close, until nothing of the socket runs any more.
+func (s *socket) wait() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.draining {
+		s.changed.Wait()
+	}
+}
+
+// readChunk waits for something to read and returns it in a chunk, which the
+// caller gives back.
+func (s *socket) readChunk() (*chunk, int, error) {
+	c, n, err := s.receive()
+	s.restsSince.Store(0)
+	if err == nil && n == 0 {
+		err = io.EOF
+	}
+	if err != nil && c != nil {
+		chunks.Put(c)
+		c = nil
+	}
+	return c, n, err
+}
+
+// rests is called by a reader that goes to sleep.
+func (s *socket) rests() { s.restsSince.Store(s.clock.Load()) }
