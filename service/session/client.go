@@ -170,6 +170,12 @@ func (s *Session) close(expected bool) {
 	s.srv.remove(s, rooms, expected)
 }
 
+func (s *Session) isIn(room event.Room) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rooms[room] != nil
+}
+
 func (s *Session) isClosed() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -355,20 +355,23 @@ func (srv *Server) Recheck(userID string) {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
 	for _, s := range srv.ofUser[userID] {
-		s.rights.Add(1)
-		s.out.call(askCheck)
+		s.recheckSoon()
 	}
+}
+
+// recheckSoon makes what was found of rights worth nothing, and whoever sends look
+// at them again before anything more is sent.
+func (s *Session) recheckSoon() {
+	s.rights.Add(1)
+	s.out.call(askCheck)
 }
 
 // RecheckRoom makes every session in a room check that it may still be there, as
 // when the room has ended. It doesn't wait.
 func (srv *Server) RecheckRoom(room event.Room) {
 	srv.each(func(s *Session) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.rooms[room] != nil {
-			s.rights.Add(1)
-			s.out.call(askCheck)
+		if s.isIn(room) {
+			s.recheckSoon()
 		}
 	})
 }

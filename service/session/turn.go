@@ -103,12 +103,12 @@ func (o *outbox) start(now time.Time, ripe bool) verdict {
 	}
 }
 
-// claim takes the turn for whoever has just queued something and may send it. It
-// reports false if somebody else will.
+// claim takes the turn for whoever receives, to acknowledge signals, which summons
+// nobody. It reports false if there are none, or somebody else will.
 func (o *outbox) claim() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if !o.turn.more || o.turn.is != resting && o.turn.is != held {
+	if o.acked == 0 || o.turn.is != resting && o.turn.is != held {
 		return false
 	}
 	o.turn.is, o.turn.called = sending, false
