@@ -107,6 +107,15 @@ soak: build ## Let SOAK_CONNS clients come and go for SOAK_S seconds, and see th
 bench-page: build ## Measure how the page stands BENCH_RESULTS (200000) results at BENCH_RATE (70000) a second; BENCH_ONLY names a case.
 	@npm run bench --workspace clients/web --silent
 
+# BENCH_ONLY=paced,burst-1000 and BENCH_SERVERS=tcmanager/web,raw measure less;
+# "bin/tcmanager" is what is measured. .cache/tcmbench --help lists all names.
+BENCH := .cache/tcmbench
+
+.PHONY: bench
+bench: $(MODULES) build ## Measure the server and its peers BENCH_ROUNDS (3) times: BENCH_ONLY some workloads, BENCH_SERVERS.
+	@$(GO) build -o $(BENCH) ./cmd/tcmbench
+	@exec $(BENCH) -server bin/tcmanager
+
 .PHONY: clean
 clean: ## Remove what was built; data/ stays.
 	rm -rf bin clients/web/dist/assets clients/web/dist/*.html .cache
