@@ -31,7 +31,7 @@ type bench struct {
 
 func newBench(o options, out, progress io.Writer) (*bench, error) {
 	b := &bench{options: o, out: out, progress: progress}
-	plan := workload.Plan()
+	plan := workload.Plan(o.small)
 	names := split(o.only)
 	for _, name := range names {
 		if !slices.ContainsFunc(plan, func(w workload.Workload) bool { return w.Name == name }) {
@@ -49,7 +49,8 @@ func newBench(o options, out, progress io.Writer) (*bench, error) {
 			}
 		}
 		w.Kinds = kinds
-		if len(kinds) > 0 && (slices.Contains(names, w.Name) || len(names) == 0 && !w.Extra) {
+		asked := slices.Contains(names, w.Name) || len(names) == 0 && !w.Extra
+		if asked && len(kinds) > 0 {
 			b.plan = append(b.plan, w)
 		}
 	}
@@ -68,7 +69,12 @@ func split(list string) []string {
 // workloadsText lists the workloads for --help.
 func workloadsText() string {
 	var b strings.Builder
-	for _, w := range workload.Plan() {
+	last := ""
+	for _, w := range workload.Plan(false) {
+		if w.Name == last { // another point of the curve
+			continue
+		}
+		last = w.Name
 		fmt.Fprintf(&b, "  %-17s %s\n", w.Name, w.About)
 	}
 	b.WriteString("\nServers: ")
@@ -122,7 +128,7 @@ func (b *bench) measure(ctx context.Context, w workload.Workload) error {
 	for round := range b.rounds {
 		for i, k := range w.Kinds {
 			b.say("%s, %s, round %d of %d: ", w.Name, k, round+1, b.rounds)
-			s, err := b.once(ctx, w, k)
+			s, err := w.Measure(ctx, k, b.programs)
 			if err != nil {
 				b.say("failed\n")
 				return fmt.Errorf("%s of %s: %w", w.Name, k, err)
@@ -132,22 +138,9 @@ func (b *bench) measure(ctx context.Context, w workload.Workload) error {
 		}
 	}
 	for i, k := range w.Kinds {
-		b.results = append(b.results, report.Sum(w.Name, k, samples[i]))
+		b.results = append(b.results, report.Sum(w, k, samples[i]))
 	}
 	return nil
-}
-
-// once measures one server in one round, on a process that did nothing before.
-func (b *bench) once(ctx context.Context, w workload.Workload, k target.Kind) (s workload.Sample, err error) {
-	t, err := target.Start(ctx, k, b.programs)
-	if err != nil {
-		return s, err
-	}
-	s, err = w.Measure.Measure(ctx, t)
-	if err != nil && t.Said() != "" {
-		err = fmt.Errorf("%w\nthe server said last:\n%s", err, t.Said())
-	}
-	return s, errors.Join(err, t.Stop())
 }
 
 // say tells what is going on.

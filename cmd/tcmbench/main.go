@@ -38,6 +38,7 @@ type options struct {
 	server        string // the program
 	results       string // where they are written
 	top           string
+	small         bool
 }
 
 func main() {
@@ -73,6 +74,7 @@ func start(ctx context.Context, args []string, env func(string) string, out, pro
 	flags.StringVar(&o.server, "server", "", "TCManager's `program`; built from this source if empty")
 	flags.StringVar(&o.results, "results", "cmd/tcmbench/results/latest.json", "the `file` that the results are written to; none if empty")
 	flags.StringVar(&o.top, "top", ".", "the `folder` of the repository")
+	flags.BoolVar(&o.small, "small", false, "few clients and events, to see that all works")
 	flags.Usage = func() {
 		_, _ = fmt.Fprint(out, usage)
 		flags.PrintDefaults()

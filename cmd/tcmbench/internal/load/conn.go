@@ -12,7 +12,12 @@ import (
 )
 
 // Handler hears what a connection's protocol reports.
-type Handler = peer.Handler
+type Handler interface {
+	peer.Handler
+	// Broken says that the connection has ended, and why. It isn't called if the
+	// connection was cut on this side. An error that it returns fails the loop.
+	Broken(cause error) error
+}
 
 // Conn is one connection of a loop.
 type Conn struct {

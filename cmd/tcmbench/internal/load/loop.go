@@ -127,8 +127,20 @@ func (l *Loop) Wake(at time.Time) error {
 	return nil
 }
 
+// take serves one connection. One that fails is closed.
+func (l *Loop) take(c *Conn, events uint32) {
+	err := c.ready(events)
+	if err == nil || c.cut {
+		return
+	}
+	c.Cut()
+	if err := c.on.Broken(err); err != nil && l.failed == nil {
+		l.failed = err
+	}
+}
+
 // Step waits until something comes, a time set by Wake is there, or for most, and
-// takes what there is. It returns the first error of any connection.
+// takes what there is. It returns the first error of any handler.
 func (l *Loop) Step(most time.Duration) error {
 	n, err := unix.EpollWait(l.epoll, l.events[:], int((most+time.Millisecond-1)/time.Millisecond))
 	if errors.Is(err, unix.EINTR) {
@@ -146,9 +158,7 @@ func (l *Loop) Step(most time.Duration) error {
 		}
 		// One that was cut by what came before in the same step is gone.
 		if c := l.conns[ev.Fd]; c != nil {
-			if err := c.ready(ev.Events); err != nil && l.failed == nil {
-				l.failed = err
-			}
+			l.take(c, ev.Events)
 		}
 	}
 	return l.failed

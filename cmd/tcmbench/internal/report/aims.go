@@ -98,19 +98,13 @@ var aims = []aim{
 	{"ingest", "web: CPU, centrifuge / ours", ratio("ingest", cpu, centrifuge, web), 1.5, 3.5, false},
 	{"idle", "web: KB a connection", figureOf("idle", kb, web), 18, 10, true},
 	{"idle", "native: KB a connection", figureOf("idle", kb, native), 36, 33, true},
-	{"durable-sqlite", "rows/s, ours / bare", ratio("durable-sqlite", perS, native, kind{server: BareSQLite}), 0.3, 0.6, false},
+	{"durable-sqlite", "rows/s, ours / bare", ratio("durable-sqlite", perS, native, kind{server: target.BareSQLite}), 0.3, 0.6, false},
 	{"durable-sqlite", "ack p99, ms", figureOf("durable-sqlite", p99, native), 0, 25, true},
-	{"durable-postgres", "rows/s, ours / bare", ratio("durable-postgres", perS, native, kind{server: BarePostgres}), 0.3, 0.6, false},
+	{"durable-postgres", "rows/s, ours / bare", ratio("durable-postgres", perS, native, kind{server: target.BarePostgres}), 0.3, 0.6, false},
 	{"durable-postgres", "ack p99, ms", figureOf("durable-postgres", p99, native), 0, 25, true},
 	{"latency", "web: p95, ms", figureOf("latency", p95, web), 300, 100, true},
 	{"latency", "native: p95, ms", figureOf("latency", p95, native), 300, 100, true},
 }
-
-// Bare engines, as servers of the workloads durable-....
-const (
-	BareSQLite   = "bare-sqlite"
-	BarePostgres = "bare-postgres"
-)
 
 // Ratios writes what is aimed at, and how far it is reached: "aim", "floor", or
 // "no" if not even the floor is.

@@ -41,11 +41,10 @@ type Result struct {
 }
 
 // Sum makes a result of the rounds of a server.
-func Sum(name string, k target.Kind, rounds []workload.Sample) Result {
-	r := Result{Workload: name, Server: k.Server, Carrier: k.Carrier, Rounds: len(rounds)}
+func Sum(w workload.Workload, k target.Kind, rounds []workload.Sample) Result {
+	r := Result{Workload: w.Name, Server: k.Server, Carrier: k.Carrier, Readers: w.Readers, EmptyRooms: w.EmptyRooms, Rounds: len(rounds)}
 	for _, s := range rounds {
 		r.Lost += s.Lost
-		r.Readers, r.EmptyRooms = s.Readers, s.EmptyRooms
 	}
 	spread := func(of func(workload.Sample) float64) (median, least, most *float64) {
 		values := make([]float64, 0, len(rounds))

@@ -22,6 +22,10 @@ const (
 	Raw        = "raw"
 	RawBatched = "raw-batched"
 
+	// The engines alone, which are no processes: see package bare.
+	BareSQLite   = "bare-sqlite"
+	BarePostgres = "bare-postgres"
+
 	Native = "native"
 	Web    = "web"
 )
@@ -58,6 +62,7 @@ type Target struct {
 	Readers   netip.AddrPort // where readers connect
 	Runners   netip.AddrPort // where publishers do
 	dir       string         // its data; removed at the end
+	token     string         // of TCManager
 	newReader func() peer.Protocol
 	newRunner func(room int) peer.Protocol // nil: a reader publishes to all rooms
 }

@@ -11,8 +11,10 @@ import (
 	"strconv"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/tcmanager/tcmanager/cmd/tcmbench/internal/peer"
 	"github.com/tcmanager/tcmanager/cmd/tcmbench/internal/process"
@@ -60,6 +62,7 @@ func startTCManager(ctx context.Context, k Kind, p Programs) (*Target, error) {
 	if err != nil {
 		return nil, errors.Join(err, t.Stop())
 	}
+	t.token = token
 	who := tcm.Credentials{Token: token, Origin: "http://" + web.String()}
 	began := time.Now().UnixNano()
 	t.newRunner = func(room int) peer.Protocol { return tcm.NewRunner(who, fmt.Sprintf("bench-%d-%d", began, room)) }
@@ -68,6 +71,28 @@ func startTCManager(ctx context.Context, k Kind, p Programs) (*Target, error) {
 		t.Readers, t.newReader = web, func() peer.Protocol { return tcm.NewWeb(who) }
 	}
 	return t, nil
+}
+
+// Rooms makes rooms that nobody is in: runs that were started.
+func (t *Target) Rooms(ctx context.Context, n int) (err error) {
+	if n == 0 {
+		return nil
+	}
+	conn, err := grpc.NewClient(t.Runners.String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	const together = 64 // they share commits
+	calls, ctx := errgroup.WithContext(metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+t.token))
+	calls.SetLimit(together)
+	for range n {
+		calls.Go(func() error {
+			_, err := pb.NewExecutionServiceClient(conn).StartRun(ctx, &pb.StartRunRequest{Project: "demo"})
+			return err
+		})
+	}
+	return calls.Wait()
 }
 
 // signIn signs in a user who may do all that workloads do.

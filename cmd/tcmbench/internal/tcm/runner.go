@@ -13,10 +13,11 @@ import (
 )
 
 const (
-	// tests is how many tests a run has: further results are attempts of theirs.
-	tests = 50_000
-	// perSuite is how many tests a suite has.
-	perSuite = 500
+	// tests is how many tests a run has: further results are attempts of theirs. A
+	// run may have a million, in 5,000 suites.
+	tests = 480_000
+	// perSuite is how many tests a suite has, as in package bare.
+	perSuite = 100
 )
 
 // Runner publishes results into a run of its own: a peer.Protocol that joins
@@ -76,9 +77,9 @@ func (r *Runner) Publish(dst []byte, _ string, payload []byte) []byte {
 	n := seq % tests
 	t := r.test[:0]
 	t = protowire.AppendTag(t, 4, protowire.BytesType)
-	s := fmt.Appendf(r.scratch[:0], "example.org/shop/cart%03d", n/perSuite)
+	s := fmt.Appendf(r.scratch[:0], "example.org/shop/cart%04d", n/perSuite)
 	split := len(s)
-	s = fmt.Appendf(s, "TestCart/case_%07d", n)
+	s = fmt.Appendf(s, "TestCart/case_%06d", n)
 	r.scratch = s
 	t = protowire.AppendVarint(t, uint64(len(s)+4)) // two tags and two lengths of a byte each
 	t = protowire.AppendTag(t, 2, protowire.BytesType)

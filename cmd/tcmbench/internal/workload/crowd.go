@@ -46,14 +46,15 @@ type room struct {
 // member is one connection: a publisher, or a reader of one room, who checks that
 // it hears each event once and in order.
 type member struct {
-	crowd  *crowd
-	conn   *load.Conn
-	room   *room // nil for a publisher
-	ready  bool
-	joined bool
-	next   uint64 // the event it waits for; 0 if any may come first
-	acked  uint64
-	out    []byte // what a publisher is about to send
+	crowd   *crowd
+	conn    *load.Conn
+	room    *room // nil for a publisher
+	ready   bool
+	joined  bool
+	next    uint64 // the event it waits for; 0 if any may come first
+	acked   uint64
+	refused int    // how often it was turned away, in a storm
+	out     []byte // what a publisher is about to send
 }
 
 // crowd is all connections to one server.
@@ -73,6 +74,7 @@ type crowd struct {
 	published         int
 	latencies         Latencies
 	payload           [payloadBytes]byte
+	storm             *storm // nil while there is none
 	beat              time.Time
 }
 
@@ -99,6 +101,9 @@ func (m *member) Ready() {
 func (m *member) Joined() {
 	m.joined = true
 	m.crowd.isJoined++
+	if s := m.crowd.storm; s != nil {
+		s.took.Add(time.Since(s.cut).Nanoseconds())
+	}
 }
 
 // Event is called with each event.
@@ -127,6 +132,15 @@ func (c *crowd) missed(m *member, seq uint64) {
 
 // Acked is called with what the server acknowledges.
 func (m *member) Acked(seq uint64) { m.acked = max(m.acked, seq) }
+
+// Broken is called when the connection has ended: in a storm it is made anew.
+func (m *member) Broken(cause error) error {
+	if m.room != nil && m.crowd.storm != nil {
+		m.crowd.storm.again(m)
+		return nil
+	}
+	return cause
+}
 
 // fail keeps an error of a handler, which can't return one.
 func (c *crowd) fail(err error) {

@@ -31,6 +31,9 @@ func (f Fan) Measure(ctx context.Context, t *target.Target) (s Sample, err error
 		return s, err
 	}
 	defer func() { err = first(err, c.close()) }()
+	if err := t.Rooms(ctx, f.Empty); err != nil {
+		return s, err
+	}
 	if err := c.open(f.Rooms); err != nil {
 		return s, err
 	}

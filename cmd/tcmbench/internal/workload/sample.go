@@ -23,8 +23,6 @@ type Sample struct {
 	PerS          float64 // deliveries, or whatever is counted, a second
 	KB            float64 // memory a connection
 	Lost          int
-	Readers       int // only of the workload curve
-	EmptyRooms    int // likewise
 }
 
 // String is the sample for people.
@@ -38,16 +36,30 @@ func (s Sample) String() string {
 	part("%.2f us, ", s.CPU)
 	part("%.0f/s, ", s.PerS)
 	part("%.1f KB a connection, ", s.KB)
-	if s.P99 != 0 {
-		fmt.Fprintf(&b, "p50 %.1f p95 %.1f p99 %.1f ms, ", s.P50, s.P95, s.P99)
-	}
+	part("p50 %.1f ms, ", s.P50)
+	part("p95 %.1f ms, ", s.P95)
+	part("p99 %.1f ms, ", s.P99)
 	fmt.Fprintf(&b, "%d lost", s.Lost)
 	return b.String()
 }
 
-// Measurer is a workload.
+// Measurer measures a server that runs.
 type Measurer interface {
 	Measure(ctx context.Context, t *target.Target) (Sample, error)
+}
+
+// served starts a server, measures it, and stops it: each round has a process that
+// did nothing before.
+func served(ctx context.Context, k target.Kind, p target.Programs, m Measurer) (s Sample, err error) {
+	t, err := target.Start(ctx, k, p)
+	if err != nil {
+		return s, err
+	}
+	s, err = m.Measure(ctx, t)
+	if err != nil {
+		err = fmt.Errorf("%w\nthe server said last:\n%s", err, t.Said())
+	}
+	return s, errors.Join(err, t.Stop())
 }
 
 func micro(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
