@@ -97,7 +97,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	b.say("building the servers\n")
+	b.sayf("building the servers\n")
 	if b.programs, err = target.Build(ctx, b.top, dir, b.server); err != nil {
 		return err
 	}
@@ -107,7 +107,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	b.say("measured in %s\n\n", time.Since(began).Round(time.Second))
+	b.sayf("measured in %s\n\n", time.Since(began).Round(time.Second))
 	report.Measurements(b.out, b.results)
 	_, _ = fmt.Fprintln(b.out)
 	report.Ratios(b.out, b.results)
@@ -117,7 +117,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 	if err := report.Write(b.options.results, b.results); err != nil {
 		return err
 	}
-	b.say("\nwritten to %s\n", b.options.results)
+	b.sayf("\nwritten to %s\n", b.options.results)
 	return nil
 }
 
@@ -127,13 +127,13 @@ func (b *bench) measure(ctx context.Context, w workload.Workload) error {
 	samples := make([][]workload.Sample, len(w.Kinds))
 	for round := range b.rounds {
 		for i, k := range w.Kinds {
-			b.say("%s, %s, round %d of %d: ", w.Name, k, round+1, b.rounds)
+			b.sayf("%s, %s, round %d of %d: ", w.Name, k, round+1, b.rounds)
 			s, err := w.Measure(ctx, k, b.programs)
 			if err != nil {
-				b.say("failed\n")
+				b.sayf("failed\n")
 				return fmt.Errorf("%s of %s: %w", w.Name, k, err)
 			}
-			b.say("%s\n", s)
+			b.sayf("%s\n", s)
 			samples[i] = append(samples[i], s)
 		}
 	}
@@ -143,5 +143,5 @@ func (b *bench) measure(ctx context.Context, w workload.Workload) error {
 	return nil
 }
 
-// say tells what is going on.
-func (b *bench) say(format string, args ...any) { _, _ = fmt.Fprintf(b.progress, format, args...) }
+// sayf tells what is going on.
+func (b *bench) sayf(format string, args ...any) { _, _ = fmt.Fprintf(b.progress, format, args...) }

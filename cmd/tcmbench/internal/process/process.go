@@ -8,12 +8,10 @@
 package process
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -57,20 +55,21 @@ func Start(ctx context.Context, c Command, listening func(line string) bool) (*P
 	// It must not outlive this process, also if that is killed; and a Ctrl-C is for
 	// this process, which then stops it.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	out, in, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	p.cmd.Stdout, p.cmd.Stderr = in, in
-	err = p.cmd.Start()
-	_ = in.Close() // the server has its own
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("start %s: %w", c.Path, err), out.Close())
-	}
 	serves := make(chan struct{})
+	p.said.line = func(line string) bool {
+		found := listening(line)
+		if found {
+			close(serves)
+		}
+		return found
+	}
+	p.cmd.Stdout, p.cmd.Stderr = p.said, p.said
+	p.cmd.WaitDelay = time.Second // a child of it that lives on keeps its output open
+	if err := p.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", c.Path, err)
+	}
 	go func() {
 		defer close(p.exited)
-		p.listen(out, listening, serves)
 		_ = p.cmd.Wait() // how it ended is of interest only to those who waited for it to serve
 	}()
 	select {
@@ -82,22 +81,6 @@ func Start(ctx context.Context, c Command, listening func(line string) bool) (*P
 		return nil, errors.Join(ctx.Err(), p.Stop())
 	case <-time.After(patience):
 		return nil, errors.Join(fmt.Errorf("%s did not serve within %s:\n%s", c.Path, patience, p.said), p.Stop())
-	}
-}
-
-func (p *Process) listen(out io.ReadCloser, listening func(string) bool, serves chan struct{}) {
-	defer func() { _ = out.Close() }() // it was read to its end
-	lines := bufio.NewReader(out)
-	for found := false; ; {
-		line, err := lines.ReadString('\n')
-		p.said.add(line)
-		if !found && listening(line) {
-			found = true
-			close(serves)
-		}
-		if err != nil {
-			return
-		}
 	}
 }
 
@@ -164,18 +147,34 @@ func Listening(at *netip.AddrPort) func(string) bool {
 	}
 }
 
-// tail keeps the end of a text.
+// tail keeps the end of what is written to it, and looks for a line.
 type tail struct {
-	mu   sync.Mutex // guards text
+	mu   sync.Mutex // guards the rest
 	text []byte
+	part []byte                 // of a line
+	line func(line string) bool // nil once it has found what it looks for
 }
 
-func (t *tail) add(s string) {
+func (t *tail) Write(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.text = append(t.text, s...)
+	t.text = append(t.text, p...)
 	if over := len(t.text) - lastWords; over > 0 {
 		t.text = append(t.text[:0], t.text[over:]...)
+	}
+	if t.line == nil {
+		return len(p), nil
+	}
+	t.part = append(t.part, p...)
+	for {
+		line, rest, whole := bytes.Cut(t.part, []byte("\n"))
+		if !whole {
+			return len(p), nil
+		}
+		if t.part = rest; t.line(string(line)) {
+			t.line, t.part = nil, nil
+			return len(p), nil
+		}
 	}
 }
 

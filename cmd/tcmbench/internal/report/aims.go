@@ -110,7 +110,7 @@ var aims = []aim{
 // "no" if not even the floor is.
 func Ratios(w io.Writer, results []Result) {
 	row := "%-17s %-32s %9s %9s %9s  %s\n"
-	say(w, row, "workload", "ratio", "measured", "floor", "aim", "met")
+	sayf(w, row, "workload", "ratio", "measured", "floor", "aim", "met")
 	last := ""
 	for _, a := range aims {
 		v, known := a.value(results)
@@ -118,13 +118,13 @@ func Ratios(w io.Writer, results []Result) {
 			continue // not in this run
 		}
 		if last != "" && last != a.workload {
-			say(w, "\n")
+			sayf(w, "\n")
 		}
 		last = a.workload
-		say(w, row, a.workload, a.what, number(v), a.bound(a.floor), a.bound(a.aim), a.met(v))
+		sayf(w, row, a.workload, a.what, number(v), a.bound(a.floor), a.bound(a.aim), a.met(v))
 	}
 	if last == "" {
-		say(w, "no ratio: its workloads or servers were not in this run\n")
+		sayf(w, "no ratio: its workloads or servers were not in this run\n")
 	}
 }
 

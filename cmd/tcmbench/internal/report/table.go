@@ -4,13 +4,14 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strconv"
 	"strings"
 )
 
 // Measurements writes the table of what was measured.
 func Measurements(w io.Writer, results []Result) {
 	row := "%-17s %-20s %8s %15s %8s %8s %8s %10s %7s %5s\n"
-	say(w, row, "workload", "server", "cpu us", "min..max", "p50 ms", "p95 ms", "p99 ms", "per s", "KB/conn", "lost")
+	sayf(w, row, "workload", "server", "cpu us", "min..max", "p50 ms", "p95 ms", "p99 ms", "per s", "KB/conn", "lost")
 	for i, r := range results {
 		name := r.Workload
 		if r.Readers > 0 {
@@ -20,7 +21,7 @@ func Measurements(w io.Writer, results []Result) {
 			name = fmt.Sprintf("%s +%d", name, r.EmptyRooms)
 		}
 		if i > 0 && results[i-1].Workload != r.Workload {
-			say(w, "\n")
+			sayf(w, "\n")
 		}
 		server := r.Server
 		if r.Carrier != "" {
@@ -35,12 +36,12 @@ func Measurements(w io.Writer, results []Result) {
 		case r.PerS != nil:
 			spread = figure(r.PerSMin) + ".." + figure(r.PerSMax)
 		}
-		say(w, row, name, server, figure(r.CPU), spread, figure(r.P50), figure(r.P95), figure(r.P99), figure(r.PerS), figure(r.KB), fmt.Sprint(r.Lost))
+		sayf(w, row, name, server, figure(r.CPU), spread, figure(r.P50), figure(r.P95), figure(r.P99), figure(r.PerS), figure(r.KB), strconv.Itoa(r.Lost))
 	}
 }
 
-// say writes for people; one who has gone away stops nothing.
-func say(w io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
+// sayf writes for people; one who has gone away stops nothing.
+func sayf(w io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
 
 // figure writes three digits of a number, or more where they are whole, and
 // nothing for nil.

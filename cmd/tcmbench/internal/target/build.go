@@ -23,7 +23,7 @@ func Build(ctx context.Context, top, into, tcmanager string) (Programs, error) {
 		Centrifuge: filepath.Join(into, "centrifuge"), Raw: filepath.Join(into, "raw"),
 	}
 	if _, err := os.Stat(filepath.Join(top, "node_modules/socket.io")); errors.Is(err, fs.ErrNotExist) {
-		return p, fmt.Errorf("Socket.IO isn't there: run \"npm ci\" in %s", top) //nolint:revive,staticcheck // a name
+		return p, fmt.Errorf("Socket.IO isn't there: run \"npm ci\" in %s", top)
 	}
 	builds := []struct{ program, in, pkg string }{
 		// The peers are modules or programs of their own, so that the product needs none of what they do.

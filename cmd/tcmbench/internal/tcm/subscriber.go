@@ -25,8 +25,6 @@ const (
 	respGoing   = 13
 	respPong    = 14
 
-	welcomeSession = 1
-
 	joinedPosition = 2
 	positionEpoch  = 1
 	positionOffset = 2

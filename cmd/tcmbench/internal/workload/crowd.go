@@ -226,10 +226,10 @@ func (c *crowd) open(rooms int) error {
 	return err
 }
 
-// enter lets so many readers into the rooms, by turns.
-func (c *crowd) enter(readers int) error {
+// enter lets so many readers into rooms, by turns.
+func (c *crowd) enter(readers int, rooms ...*room) error {
 	for i := range readers {
-		r := c.rooms[i%len(c.rooms)]
+		r := rooms[i%len(rooms)]
 		m := &member{crowd: c, room: r, next: r.published + 1}
 		c.readers = append(c.readers, m)
 		if err := c.dial(m, c.target.Readers, c.target.Reader()); err != nil {

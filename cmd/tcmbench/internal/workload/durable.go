@@ -27,7 +27,7 @@ type Durable struct {
 // Run measures a server or an engine. PostgreSQL is one of its own, new each time.
 func (w Durable) Run(ctx context.Context, k target.Kind, p target.Programs) (s Sample, err error) {
 	if w.Postgres {
-		cluster, err := pgtest.Start()
+		cluster, err := pgtest.Start() //nolint:contextcheck // it has a patience of its own, and Stop ends it
 		if err != nil {
 			return s, err
 		}

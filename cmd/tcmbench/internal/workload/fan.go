@@ -37,7 +37,7 @@ func (f Fan) Measure(ctx context.Context, t *target.Target) (s Sample, err error
 	if err := c.open(f.Rooms); err != nil {
 		return s, err
 	}
-	if err := c.enter(f.Readers); err != nil {
+	if err := c.enter(f.Readers, c.rooms...); err != nil {
 		return s, err
 	}
 	const warm = 5

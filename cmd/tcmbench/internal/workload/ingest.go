@@ -27,12 +27,12 @@ func (w Ingest) Measure(ctx context.Context, t *target.Target) (s Sample, err er
 	if err := c.open(w.Clients); err != nil {
 		return s, err
 	}
-	if err := c.enter(w.Clients); err != nil {
+	if err := c.enter(w.Clients, c.rooms...); err != nil {
 		return s, err
 	}
 	const warm = 5
 	up := w.Updates / warm / w.Write * w.Write
-	if err := w.run(c, 0, up); err != nil {
+	if err := w.run(c, c.readers, 0, up); err != nil {
 		return s, fmt.Errorf("warming up: %w", err)
 	}
 	before, err := t.CPU()
@@ -40,7 +40,7 @@ func (w Ingest) Measure(ctx context.Context, t *target.Target) (s Sample, err er
 		return s, err
 	}
 	began := time.Now()
-	if err := w.run(c, up, up+w.Updates/w.Write*w.Write); err != nil {
+	if err := w.run(c, c.readers, up, up+w.Updates/w.Write*w.Write); err != nil {
 		return s, err
 	}
 	took := time.Since(began)
@@ -51,21 +51,21 @@ func (w Ingest) Measure(ctx context.Context, t *target.Target) (s Sample, err er
 
 // run sends the updates numbered from one above from up to to, of each client, and
 // waits for the answers.
-func (w Ingest) run(c *crowd, from, to int) error {
-	sent := make([]int, len(c.readers))
+func (w Ingest) run(c *crowd, clients []*member, from, to int) error {
+	sent := make([]int, len(clients))
 	for i := range sent {
 		sent[i] = from
 	}
 	acked := func() int {
 		n := 0
-		for _, m := range c.readers {
+		for _, m := range clients {
 			n += int(m.acked)
 		}
 		return n
 	}
 	done := func() bool {
 		all := true
-		for i, m := range c.readers {
+		for i, m := range clients {
 			for sent[i] < to && sent[i]-int(m.acked) <= w.Window-w.Write {
 				for range w.Write {
 					sent[i]++
@@ -77,5 +77,5 @@ func (w Ingest) run(c *crowd, from, to int) error {
 		}
 		return all
 	}
-	return c.until(done, acked, func() string { return fmt.Sprintf("update %d of %d to be acknowledged", acked(), to*len(c.readers)) })
+	return c.until(done, acked, func() string { return fmt.Sprintf("update %d of %d to be acknowledged", acked(), to*len(clients)) })
 }

@@ -63,7 +63,7 @@ func (w Storm) Measure(ctx context.Context, t *target.Target) (s Sample, err err
 	if err := c.open(1); err != nil {
 		return s, err
 	}
-	if err := c.enter(w.Readers); err != nil {
+	if err := c.enter(w.Readers, c.rooms...); err != nil {
 		return s, err
 	}
 	began := time.Now()
