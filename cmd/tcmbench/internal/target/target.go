@@ -52,6 +52,7 @@ type Programs struct {
 	Centrifuge string
 	Raw        string
 	Store      string // URL of a database for TCManager; empty means SQLite in its own directory
+	Idle       bool   // connections will say little: a server that has settings for that gets them
 }
 
 // Target is a server that runs. Stop it.
@@ -100,7 +101,11 @@ func Start(ctx context.Context, k Kind, p Programs) (*Target, error) {
 		}
 		return startPeer(ctx, k, func() peer.Protocol { return peer.NewSocketIO() }, node, p.SocketIO)
 	case Centrifuge:
-		return startPeer(ctx, k, func() peer.Protocol { return peer.NewCentrifuge() }, p.Centrifuge)
+		var args []string
+		if p.Idle {
+			args = append(args, "--idle")
+		}
+		return startPeer(ctx, k, func() peer.Protocol { return peer.NewCentrifuge() }, p.Centrifuge, args...)
 	case Raw:
 		return startPeer(ctx, k, func() peer.Protocol { return peer.NewRaw() }, p.Raw)
 	case RawBatched:

@@ -63,7 +63,7 @@ func Plan(isSmall bool) []Workload {
 			Durable{Rows: n.of(200_000, 2000), Batch: n.of(1000, 500), InFlight: 4}),
 		durable("durable-postgres", "the same into PostgreSQL", target.BarePostgres,
 			Durable{Rows: n.of(200_000, 2000), Batch: n.of(1000, 500), InFlight: 4, Postgres: true}),
-		of("idle", "memory of 5,000 connections in a room", Idle{Readers: n.of(5000, 10), Updates: n.of(200_000, 320), Settle: n.during(10*time.Second, 100*time.Millisecond)}),
+		idle("idle", "memory of 5,000 connections in a room", Idle{Readers: n.of(5000, 10), Updates: n.of(200_000, 320), Settle: n.during(10*time.Second, 100*time.Millisecond)}),
 		of("storm", "5,000 readers of a room cut at once: until all are back, nothing lost", Storm{Readers: n.of(5000, 10), Rate: 5, Calm: n.during(2*time.Second, 500*time.Millisecond)}),
 		of("latency", "result to reader: 50 readers, 20,000 results/s",
 			Fan{Readers: n.of(50, 5), Rooms: 1, Events: n.of(100_000, 2000), Rate: 20_000, Tick: 5 * time.Millisecond}),
@@ -75,6 +75,16 @@ func of(name, about string, m Measurer) Workload {
 	return Workload{Name: name, About: about, Kinds: target.Kinds, Measure: func(ctx context.Context, k target.Kind, p target.Programs) (Sample, error) {
 		return served(ctx, k, p, m)
 	}}
+}
+
+// idle is one for which servers get the settings that they have for it.
+func idle(name, about string, m Measurer) Workload {
+	w := of(name, about, m)
+	w.Measure = func(ctx context.Context, k target.Kind, p target.Programs) (Sample, error) {
+		p.Idle = true
+		return served(ctx, k, p, m)
+	}
+	return w
 }
 
 func durable(name, about, bare string, d Durable) Workload {
