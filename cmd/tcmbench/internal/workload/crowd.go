@@ -102,7 +102,7 @@ func (m *member) Joined() {
 	m.joined = true
 	m.crowd.isJoined++
 	if s := m.crowd.storm; s != nil {
-		s.took.Add(time.Since(s.cut).Nanoseconds())
+		s.took.Add(time.Since(s.back).Nanoseconds())
 	}
 }
 

@@ -10,8 +10,8 @@ import (
 	"github.com/tcmanager/tcmanager/cmd/tcmbench/internal/target"
 )
 
-// Storm is all readers of a room cut at once, while it is published to: each comes
-// back at once, and again after a while if it is turned away, until all are live.
+// Storm is all readers of a room cut at once, while it is published to: all come
+// back together, when they have missed an event, and again after a while if it is turned away, until all are live.
 //
 // TCManager's readers go on where they were and must have every event in the end.
 // The peers' make no such promise: what they miss is counted, and fails nothing.
@@ -26,7 +26,7 @@ type resumer interface{ Resume() peer.Protocol }
 
 // storm is what is going on in one.
 type storm struct {
-	cut     time.Time
+	back    time.Time // when all came back
 	took    Latencies // until each reader was live
 	waiting []comeback
 }
@@ -35,6 +35,9 @@ type comeback struct {
 	m  *member
 	at time.Time
 }
+
+// away is how long all are cut off: time enough for an event to be published.
+const away = 100 * time.Millisecond
 
 // How long one waits who was turned away: at first up to the least, then twice as
 // long each time, up to the most, as clients do.
@@ -80,7 +83,7 @@ func (w Storm) Measure(ctx context.Context, t *target.Target) (s Sample, err err
 	if err := w.publish(c, began, func() bool { return c.isJoined == w.Readers }); err != nil {
 		return s, err
 	}
-	took := time.Since(c.storm.cut)
+	took := time.Since(c.storm.back)
 	after, err := t.CPU()
 	if err != nil {
 		return s, err
@@ -106,7 +109,16 @@ func (w Storm) cut(c *crowd) error {
 		m.ready, m.joined = false, false
 	}
 	c.isJoined = 0
-	c.storm = &storm{cut: time.Now()}
+	// Each misses an event: that it is heard in the end is what is looked at.
+	if err := c.publish(1); err != nil {
+		return err
+	}
+	for back := time.Now().Add(away); time.Now().Before(back); {
+		if err := c.step(back); err != nil {
+			return err
+		}
+	}
+	c.storm = &storm{back: time.Now()}
 	for _, m := range c.readers {
 		if err := c.comeBack(m); err != nil {
 			return err
