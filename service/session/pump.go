@@ -14,9 +14,16 @@ import (
 const fairFrames = 4
 
 // visit is the worker's call on a session that is due.
-func (s *Session) visit(ripe bool) {
+func (s *Session) visit() {
 	now := time.Now()
-	switch s.out.start(now, ripe) {
+	s.heed(s.out.start(now), now)
+}
+
+// ripen is the worker's call on a session that was held.
+func (s *Session) ripen(t tier) { s.heed(s.out.ripen(t), time.Time{}) }
+
+func (s *Session) heed(v verdict, now time.Time) {
+	switch v {
 	case leaveIt:
 	case holdIt:
 		s.hold(now)
@@ -29,7 +36,10 @@ func (s *Session) visit(ripe bool) {
 	}
 }
 
-func (s *Session) hold(now time.Time) { s.worker.hold(s, s.out.heldFor(now)) }
+func (s *Session) hold(now time.Time) {
+	wait, t := s.out.heldFor(now)
+	s.worker.hold(s, wait, t)
+}
 
 func (s *Session) pumpAside() { s.pump(true) }
 
@@ -161,7 +171,7 @@ func (s *Session) rest(asked bool, followed *bool) (step, error) {
 
 func (s *Session) send(frame wire.Frame) error {
 	if s.direct != nil {
-		return s.stream.Send(frame)
+		return s.direct.Send(frame)
 	}
 	s.sendingSince.Store(time.Now().UnixNano())
 	defer s.sendingSince.Store(0)

@@ -37,6 +37,9 @@ type Direct interface {
 	Wait() error
 	// Pending reports whether Recv would return at once. Likewise.
 	Pending() bool
+	// Send is Stream's, without what stands between the two: interceptors count what a
+	// stream is sent, and a carrier can do so at less cost.
+	Send(wire.Frame) error
 	// Flushed reports whether the network has taken all that was sent. If it has
 	// not, ready is called once it has, from any goroutine: until then the carrier
 	// keeps what is sent, and no more should be. If the carrier ends before that,

@@ -9,7 +9,8 @@ type turn struct {
 	is      state
 	more    bool          // something waits that take hasn't looked at
 	called  bool          // there is something else to look at
-	listed  bool          // the session is on its worker's list of those that are held
+	tier    tier          // if it is held, for what
+	listed  [tiers]bool   // the session is on its worker's list of those that are held so
 	linger  time.Duration // at least so long lies between two frames of events alone, if there is more
 	flushed int64         // when events were sent last, in nanoseconds since 1970
 	stopped chan struct{} // closed once nobody sends any more; nil until somebody waits for that
@@ -27,6 +28,20 @@ const (
 	over                 // the session has ended, and nobody sends any more
 )
 
+// tier is for how long a session is held.
+type tier uint8
+
+const (
+	brief tier = iota // for the linger
+	calm              // for the calm: all that waits can wait for an event that can't
+	tiers
+)
+
+// calmLinger is how long what is of class LATEST alone waits for an event to go with
+// after some were sent: a progress bar that moves ten times a second then costs no
+// frames of its own beside the results that move it.
+const calmLinger = 100 * time.Millisecond
+
 // What whoever sends has to look at beside the queues.
 const (
 	askCheck uint32 = 1 << iota // rights may have changed
@@ -38,6 +53,7 @@ const (
 // be put on its worker's list. What is not urgent may linger.
 func (o *outbox) dueLocked(urgent bool) bool {
 	o.turn.more = true
+	urgent = urgent || o.turn.tier == calm && !o.isCalmLocked()
 	if o.turn.is == resting || urgent && o.turn.is == held {
 		o.turn.is = due
 		return true
@@ -84,23 +100,30 @@ const (
 	holdIt                 // put it on its worker's list of those that are held
 )
 
-// start takes the turn for a session that is due, or whose time has come if it was
-// held.
-func (o *outbox) start(now time.Time, ripe bool) verdict {
+// start takes the turn for a session that is due.
+func (o *outbox) start(now time.Time) verdict {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if ripe {
-		o.turn.listed = false
-	}
-	switch {
-	case o.turn.is == due && o.lingersLocked(now):
-		return o.holdLocked()
-	case o.turn.is == due, o.turn.is == held && ripe:
-		o.turn.is, o.turn.called = sending, false
-		return goOn
-	default:
+	if o.turn.is != due {
 		return leaveIt
 	}
+	if left, t := o.lingerLocked(now); left > 0 {
+		return o.holdLocked(t)
+	}
+	o.turn.is, o.turn.called = sending, false
+	return goOn
+}
+
+// ripen takes the turn for a session whose time has come if it is held still.
+func (o *outbox) ripen(t tier) verdict {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.turn.listed[t] = false
+	if o.turn.is != held || o.turn.tier != t {
+		return leaveIt
+	}
+	o.turn.is, o.turn.called = sending, false
+	return goOn
 }
 
 // claim takes the turn for whoever receives, to acknowledge signals, which summons
@@ -130,9 +153,10 @@ func (o *outbox) finish(now time.Time, unflushed bool) verdict {
 		o.turn.is = stuck
 	case !o.turn.more && !o.logs:
 		o.turn.is = resting
-	case o.lingersLocked(now):
-		return o.holdLocked()
 	default:
+		if left, t := o.lingerLocked(now); left > 0 {
+			return o.holdLocked(t)
+		}
 		return goOn
 	}
 	return leaveIt
@@ -150,31 +174,43 @@ func (o *outbox) yield() bool {
 	return true
 }
 
-func (o *outbox) holdLocked() verdict {
-	o.turn.is = held
-	if o.turn.listed {
+func (o *outbox) holdLocked(t tier) verdict {
+	o.turn.is, o.turn.tier = held, t
+	if o.turn.listed[t] {
 		return leaveIt
 	}
-	o.turn.listed = true
+	o.turn.listed[t] = true
 	return holdIt
 }
 
-// lingersLocked reports whether what waits may wait for more to come: nothing but
-// events, of which some were sent just now, and not yet a frame full.
-func (o *outbox) lingersLocked(now time.Time) bool {
+// isCalmLocked reports whether all that waits is of class LATEST.
+func (o *outbox) isCalmLocked() bool { return len(o.durable) == 0 && len(o.ephemeral) == 0 }
+
+// lingerLocked returns how long what waits may wait for more to come, and for what:
+// if it is nothing but events, of which some were sent just now, and not yet a frame
+// full. It returns 0 if it has to go now.
+func (o *outbox) lingerLocked(now time.Time) (left time.Duration, t tier) {
 	if o.turn.linger <= 0 || o.turn.called || o.logs || o.bytes >= frameBytes ||
 		o.broken != nil || len(o.control) > 0 || o.acked != 0 || o.asks.Load() != 0 {
-		return false
+		return 0, brief
 	}
-	since := now.UnixNano() - o.turn.flushed
-	return 0 <= since && since < int64(o.turn.linger)
+	linger := o.turn.linger
+	if o.isCalmLocked() {
+		linger, t = max(linger, calmLinger), calm
+	}
+	since := time.Duration(now.UnixNano() - o.turn.flushed)
+	if since < 0 {
+		return 0, brief
+	}
+	return linger - since, t
 }
 
-// heldFor returns how long what waits may wait for more to come.
-func (o *outbox) heldFor(now time.Time) time.Duration {
+// heldFor returns how long what waits may wait for more to come, and for what.
+func (o *outbox) heldFor(now time.Time) (time.Duration, tier) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.turn.linger - time.Duration(now.UnixNano()-o.turn.flushed)
+	left, _ := o.lingerLocked(now)
+	return max(left, 0), o.turn.tier
 }
 
 // stop ends the sending: what waits is dropped and nobody sends any more. Somebody

@@ -33,7 +33,7 @@ func TestNothingThatComesJustBeforeARestIsLost(t *testing.T) {
 			o := newOutbox(1<<10, func() { summoned++ })
 			p := o.enter("testrun:r")
 			o.begin(p, event.Position{Epoch: 1}, 0, false)
-			if o.start(now, false) != goOn || summoned != 1 {
+			if o.start(now) != goOn || summoned != 1 {
 				t.Fatal("the session is not due")
 			}
 			if _, found, err := o.take(now); found || err != nil {
@@ -53,7 +53,7 @@ func TestNothingThatComesJustBeforeARestIsLost(t *testing.T) {
 			} else {
 				o.post(pong())
 			}
-			if summoned != 2 || o.start(now, false) != goOn {
+			if summoned != 2 || o.start(now) != goOn {
 				t.Errorf("the worker was summoned %d times", summoned)
 			}
 		})
@@ -70,7 +70,7 @@ func TestAWorkerWithTwoEntriesOfASessionSendsOnce(t *testing.T) {
 	o.turn.linger = time.Second
 	p := o.enter("testrun:r")
 	o.begin(p, event.Position{Epoch: 1}, 0, false)
-	if o.start(now, false) != goOn {
+	if o.start(now) != goOn {
 		t.Fatal("the session is not due")
 	}
 	o.offer(p, batch(durableEvent(p, 1)))
@@ -82,7 +82,7 @@ func TestAWorkerWithTwoEntriesOfASessionSendsOnce(t *testing.T) {
 		t.Fatalf("what comes next is %v, want to be held", got)
 	}
 	o.post(pong()) // goes at once
-	if o.start(now, false) != goOn {
+	if o.start(now) != goOn {
 		t.Fatal("the session is not due")
 	}
 	if _, found, _ := o.take(now); !found {
@@ -91,7 +91,73 @@ func TestAWorkerWithTwoEntriesOfASessionSendsOnce(t *testing.T) {
 	if got := o.finish(now, false); got != leaveIt || o.turn.is != held {
 		t.Fatalf("what comes next is %v; it is held already", got)
 	}
-	if got := o.start(now, true); got != goOn {
+	if got := o.ripen(brief); got != goOn {
 		t.Errorf("when its time has come: %v", got)
+	}
+}
+
+// TestWhatIsNewestGoesWithTheNextEvent follows a session that was sent an event just
+// now and then hears news of class LATEST, which cost no frame of their own.
+func TestWhatIsNewestGoesWithTheNextEvent(t *testing.T) {
+	now := time.Now()
+	summoned := 0
+	o := newOutbox(1<<10, func() { summoned++ })
+	o.turn.linger = 10 * time.Millisecond
+	p := o.enter("testrun:r")
+	o.begin(p, event.Position{Epoch: 1}, 0, false)
+	turn := func(want verdict) (sent string) {
+		t.Helper()
+		if got := o.start(now); got != want {
+			t.Fatalf("what comes is %v, not %v", got, want)
+		}
+		if want != goOn {
+			return ""
+		}
+		frame, _, err := o.take(now)
+		if got := o.finish(now, false); got != leaveIt || err != nil {
+			t.Fatal("more comes:", got, err)
+		}
+		return string(frame.Bytes())
+	}
+	news := batch(event.Event{Room: p.room, Class: pb.DeliveryClass_DELIVERY_CLASS_LATEST, Key: "r", Wire: []byte("news")})
+	turn(goOn)
+	o.offer(p, batch(durableEvent(p, 1)))
+	if got := turn(goOn); got != "event" {
+		t.Fatalf("%q goes first", got)
+	}
+	now = now.Add(20 * time.Millisecond)
+	o.offer(p, news)
+	turn(holdIt)
+	if left, tier := o.heldFor(now); left != calmLinger-20*time.Millisecond || tier != calm {
+		t.Errorf("it is held for %v, as %v", left, tier)
+	}
+	before := summoned
+	o.offer(p, news)
+	if summoned != before {
+		t.Error("more news do not wait")
+	}
+	now = now.Add(20 * time.Millisecond)
+	o.offer(p, batch(durableEvent(p, 2)))
+	if summoned != before+1 {
+		t.Error("an event waits with the news")
+	}
+	if got := turn(goOn); got != "eventnews" {
+		t.Errorf("%q goes together", got)
+	}
+	if got := o.ripen(calm); got != leaveIt {
+		t.Errorf("when the time of what has gone has come: %v", got)
+	}
+	o.offer(p, news)
+	turn(holdIt)
+	if o.ripen(brief) != leaveIt || o.ripen(calm) != goOn {
+		t.Error("the news do not go when their time has come")
+	}
+	if frame, _, _ := o.take(now); string(frame.Bytes()) != "news" || o.finish(now, false) != leaveIt {
+		t.Error("news are not sent alone")
+	}
+	now = now.Add(calmLinger)
+	o.offer(p, news)
+	if got := turn(goOn); got != "news" {
+		t.Errorf("after a pause %q goes at once", got)
 	}
 }

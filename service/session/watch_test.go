@@ -200,6 +200,7 @@ func TestATabThatAsksSeldomDoesNotComeAndGo(t *testing.T) {
 			return frames[0].GetWelcome().GetSessionId()
 		}
 		id := ask("")
+		time.Sleep(time.Second)
 		for range other.waiting() { // the tester came
 		}
 		for range 4 {

@@ -13,10 +13,15 @@ type worker struct {
 	mu    sync.Mutex // guards the rest
 	due   []*Session // in the order in which they are flushed
 	spare []*Session // memory for the next due
-	held  []*Session // to be flushed when the tick comes
-	ripe  bool       // it has come
-	awake bool       // there is a goroutine
-	tick  *time.Timer
+	held  [tiers]waiting
+	awake bool // there is a goroutine
+}
+
+// waiting are sessions that are flushed together when the tick comes.
+type waiting struct {
+	sessions []*Session
+	tick     *time.Timer
+	ripe     bool // it has come
 }
 
 // keptDue is for how many sessions a worker keeps the memory of its lists.
@@ -40,70 +45,78 @@ func (w *worker) wakeLocked() {
 }
 
 // hold puts a session on the list of those that are flushed together at the next
-// tick, in so long at most. That one comes when the time of the first is up: then
-// there is one timer for all of them, and readers of a room are flushed at once and
-// share frames.
-func (w *worker) hold(s *Session, wait time.Duration) {
+// tick of a tier, in so long at most. That one comes when the time of the first is
+// up: then there is one timer for all of them, and readers of a room are flushed at
+// once and share frames.
+func (w *worker) hold(s *Session, wait time.Duration, t tier) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.held = append(w.held, s)
+	held := &w.held[t]
+	held.sessions = append(held.sessions, s)
 	switch {
-	case len(w.held) > 1:
-	case w.tick == nil:
-		w.tick = time.AfterFunc(wait, w.ripen)
+	case len(held.sessions) > 1:
+	case held.tick == nil:
+		held.tick = time.AfterFunc(wait, func() { w.ripen(t) })
 	default:
-		w.tick.Reset(wait)
+		held.tick.Reset(wait)
 	}
 }
 
-func (w *worker) ripen() {
+func (w *worker) ripen(t tier) {
 	w.mu.Lock()
-	w.ripe = true
+	w.held[t].ripe = true
 	w.wakeLocked()
 }
 
 // run flushes until nobody is due.
 func (w *worker) run() {
 	for {
-		sessions, ripe := w.next()
+		sessions, t := w.next()
 		if sessions == nil {
 			return
 		}
 		for _, s := range sessions {
-			s.visit(ripe)
+			if t == tiers {
+				s.visit()
+			} else {
+				s.ripen(t)
+			}
 		}
-		w.keep(sessions)
+		w.keep(sessions, t)
 	}
 }
 
-// next takes the sessions whose tick has come, or else those that are due; nil
-// when there are none, and the worker sleeps.
-func (w *worker) next() (sessions []*Session, ripe bool) {
+// next takes the sessions whose tick has come, and says of which tier, or else
+// those that are due, of no tier; nil when there are none, and the worker sleeps.
+func (w *worker) next() (sessions []*Session, t tier) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	switch {
-	case w.ripe && len(w.held) > 0:
-		sessions, w.held, w.ripe = w.held, nil, false
-		return sessions, true
-	case len(w.due) > 0:
-		sessions, w.due, w.spare = w.due, w.spare, nil
-		return sessions, false
-	default:
-		w.awake, w.ripe = false, false
-		return nil, false
+	for t := range tiers {
+		held := &w.held[t]
+		if held.ripe && len(held.sessions) > 0 {
+			sessions, held.sessions, held.ripe = held.sessions, nil, false
+			return sessions, t
+		}
+		held.ripe = false
 	}
+	if len(w.due) > 0 {
+		sessions, w.due, w.spare = w.due, w.spare, nil
+		return sessions, tiers
+	}
+	w.awake = false
+	return nil, tiers
 }
 
 // keep keeps the memory of a list.
-func (w *worker) keep(list []*Session) {
+func (w *worker) keep(list []*Session, t tier) {
 	clear(list)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
 	case cap(list) > keptDue:
-	case w.held == nil:
-		w.held = list[:0]
-	default:
+	case t == tiers:
 		w.spare = list[:0]
+	case w.held[t].sessions == nil:
+		w.held[t].sessions = list[:0]
 	}
 }

@@ -171,6 +171,7 @@ type socketMetrics struct {
 	open    prometheus.Gauge
 	refused *prometheus.CounterVec
 	ended   *prometheus.CounterVec
+	sent    prometheus.Counter
 }
 
 func newSocketMetrics(r prometheus.Registerer) (*socketMetrics, error) {
@@ -179,5 +180,6 @@ func newSocketMetrics(r prometheus.Registerer) (*socketMetrics, error) {
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tcmanager_websockets_refused_total", Help: "Websockets refused, by reason."}, []string{"reason"}),
 		ended:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tcmanager_websockets_ended_total", Help: "Websockets that ended, by reason."}, []string{"reason"}),
 	}
-	return m, register(r, m.open, m.refused, m.ended)
+	m.sent = prometheus.NewCounter(prometheus.CounterOpts{Name: "tcmanager_websocket_messages_sent_total", Help: "Messages of Subscribe sent over websockets."})
+	return m, register(r, m.open, m.refused, m.ended, m.sent)
 }

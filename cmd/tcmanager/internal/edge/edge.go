@@ -15,6 +15,8 @@
 //	tcmanager_connections_refused_total{listener}   refused because there were too many
 //	tcmanager_websockets                            open websockets
 //	tcmanager_websockets_refused_total{reason}      "off", "origin", "method", "handshake", "stopping"
+//	tcmanager_websocket_messages_sent_total         of Subscribe, counted each second; they pass by the
+//	                                          interceptors' grpc_server_msg_sent_total
 //	tcmanager_websockets_ended_total{reason}        "closed"; "silent" (nothing read in time), "stalled" (took nothing
 //	                                          in time), "late" (no header block in time), "malformed" (the
 //	                                          header block, or frames), "flood" (sent too far ahead, or too

@@ -30,6 +30,7 @@ func newLane(c Config, m *socketMetrics) *websocket.Endpoint {
 			m.open.Dec()
 			m.ended.WithLabelValues(reason).Inc()
 		},
+		Sent:            func(n int64) { m.sent.Add(float64(n)) },
 		MaxMessageBytes: c.MaxMessageBytes, HeaderTimeout: c.AuthTimeout, IdleTimeout: c.IdleTimeout,
 		PingInterval: c.PingInterval, WriteStall: c.WriteStall,
 	})

@@ -13,6 +13,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/tcmanager/tcmanager/service/wire"
 )
 
 // Why connections end, as they are counted.
@@ -81,6 +83,8 @@ type Conn struct {
 	readErr  error  // why no more come
 
 	interrupted atomic.Bool
+	call        *stream     // set before the handler runs
+	headed      atomic.Bool // the headers are sent
 
 	mu      sync.Mutex // guards the rest
 	reason  string     // why it ended
@@ -130,8 +134,8 @@ func (c *Conn) serve(accepted, authority string) {
 	}
 	c.frames.Limit = 1 + prefixLen + uint64(c.endpoint.cfg.MaxMessageBytes)
 	c.phase.Store(int32(serving))
-	s := newStream(c)
-	s.finish(s.run(headers, authority))
+	c.call = newStream(c)
+	c.call.finish(c.call.run(headers, authority))
 }
 
 // release gives back what the connection holds, and waits for what sends.
@@ -205,6 +209,22 @@ func (c *Conn) look(now int64) {
 			c.writeControl(Ping, nil)
 		}
 	}
+}
+
+// Send sends a frame as the stream's SendMsg does, without the interceptors in
+// between. It never waits for who sends nothing before Flushed says so.
+func (c *Conn) Send(f wire.Frame) error {
+	if c.tls != nil || !c.headed.Load() {
+		return c.call.SendMsg(&f)
+	}
+	err := c.socket.send(f.Websocket())
+	if err == nil {
+		return nil
+	}
+	if !errors.Is(err, errOver) {
+		c.end(endClosed, errGone)
+	}
+	return c.call.ended(errGone)
 }
 
 // write sends bytes that nobody changes any more.

@@ -54,8 +54,9 @@ type Config struct {
 	Handle  func(grpc.ServerStream) error // runs a call
 	Context func(context.Context, *Conn) context.Context
 	Log     *slog.Logger
-	Opened  func()              // a connection was accepted
-	Ended   func(reason string) // and has ended: see package edge for the reasons
+	Opened  func()               // a connection was accepted
+	Ended   func(reason string)  // and has ended: see package edge for the reasons
+	Sent    func(messages int64) // were sent since the last call
 
 	MaxMessageBytes int
 	HeaderTimeout   time.Duration // for the header block, from the upgrade on
@@ -149,6 +150,7 @@ func (e *Endpoint) enter(c *Conn) bool {
 }
 
 func (e *Endpoint) leave(c *Conn) {
+	e.cfg.Sent(c.socket.count())
 	e.cfg.Ended(c.why())
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -181,8 +183,9 @@ func (e *Endpoint) sweep() {
 	now := e.tick()
 	// A process that didn't run has not heard its peers: they get another moment.
 	late := now-last > 4*int64(e.every)
-	if !late || e.late {
-		for _, c := range e.all() {
+	for _, c := range e.all() {
+		e.cfg.Sent(c.socket.count())
+		if !late || e.late {
 			c.look(now)
 		}
 	}

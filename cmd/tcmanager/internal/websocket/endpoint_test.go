@@ -68,6 +68,7 @@ type rig struct {
 	tls  *tls.Config // of clients; nil in plain text
 
 	opened atomic.Int32
+	sent   atomic.Int64
 	mu     sync.Mutex
 	ended  []string
 }
@@ -83,6 +84,7 @@ func start(t testing.TB, handle func(testCall) error, encrypted bool, change ...
 		},
 		Context: func(ctx context.Context, c *Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 		Opened:  func() { r.opened.Add(1) },
+		Sent:    func(n int64) { r.sent.Add(n) },
 		Ended: func(reason string) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
@@ -635,8 +637,11 @@ func TestOneFrameGoesToMany(t *testing.T) {
 		}
 		before := bytes.Clone(frame.Websocket())
 		r := start(t, func(c testCall) error {
-			for range 20 {
+			for range 10 {
 				if err := c.SendMsg(frame); err != nil {
+					return err
+				}
+				if err := c.conn.Send(frame); err != nil {
 					return err
 				}
 			}
@@ -656,6 +661,12 @@ func TestOneFrameGoesToMany(t *testing.T) {
 		if !bytes.Equal(before, frame.Websocket()) {
 			t.Error("it was changed")
 		}
+		for deadline := time.Now().Add(10 * time.Second); r.sent.Load() < 400 && time.Now().Before(deadline); {
+			time.Sleep(10 * time.Millisecond) // they are counted when a connection is looked at
+		}
+		if n := r.sent.Load(); n != 400 {
+			t.Errorf("%d messages are counted", n)
+		}
 	})
 }
 
@@ -663,7 +674,9 @@ func TestWhatASessionIsPromised(t *testing.T) {
 	bothWays(t, func(t *testing.T, encrypted bool) {
 		problems := make(chan string, 20)
 		ready, interrupted := make(chan struct{}), make(chan struct{})
+		conns := make(chan *Conn, 1)
 		r := start(t, func(c testCall) error {
+			conns <- c.conn
 			if c.conn.Pending() {
 				problems <- "something is pending before anything came"
 			}
@@ -685,7 +698,11 @@ func TestWhatASessionIsPromised(t *testing.T) {
 				problems <- "not flushed, with nothing sent"
 			}
 			for n := uint64(0); ; n++ {
-				if err := c.SendMsg(large(n)); err != nil {
+				f, err := wire.Encode(large(n))
+				if err == nil {
+					err = c.conn.Send(f)
+				}
+				if err != nil {
 					problems <- err.Error()
 				}
 				if !c.conn.Flushed(func() { close(ready) }) {
@@ -720,6 +737,9 @@ func TestWhatASessionIsPromised(t *testing.T) {
 			}
 		}
 		c.closed(closeNormal)
+		if (<-conns).Send(wire.Frame{}) == nil {
+			t.Error("a message may follow the end")
+		}
 		c.send(string(request(9))) // what crosses the end is thrown away
 		c.send(string(frame(0x88, []byte{0x03, 0xe8})))
 		c.gone()

@@ -6,7 +6,7 @@ package websocket
 // holds a chunk while it rests, and what is written takes a goroutine.
 type poll struct{}
 
-func (*poll) init(*socket) {}
+func (*poll) init(*socket) error { return nil }
 
 func (s *socket) receive() (*chunk, int, error) {
 	c := chunks.Get().(*chunk) //nolint:forcetypeassert // it is ours

@@ -7,21 +7,18 @@ import (
 	"syscall"
 )
 
-// poll is what reading and writing without waiting needs. The functions are made
-// once, so that neither allocates; each has its own arguments and results beside it.
+// poll is what reading and writing without waiting needs. The function is made
+// once, so that reading doesn't allocate; its results stand beside it.
 type poll struct {
 	read  func(fd uintptr) bool
 	chunk *chunk
 	got   int
 	bad   error
 
-	write    func(fd uintptr) bool // under the socket's mutex
-	out      []byte
-	sent     int
-	writeBad error
+	fd uintptr // to be written to under the socket's mutex while it has no error: then it is open
 }
 
-func (p *poll) init(s *socket) {
+func (p *poll) init(s *socket) error {
 	p.read = func(fd uintptr) bool {
 		p.chunk = chunks.Get().(*chunk) //nolint:forcetypeassert // it is ours
 		p.got, p.bad = again(syscall.Read, fd, p.chunk[:])
@@ -33,10 +30,7 @@ func (p *poll) init(s *socket) {
 		s.rests()
 		return false
 	}
-	p.write = func(fd uintptr) bool {
-		p.sent, p.writeBad = again(syscall.Write, fd, p.out)
-		return true
-	}
+	return s.raw.Control(func(fd uintptr) { p.fd = fd })
 }
 
 // again makes a system call that may be interrupted.
@@ -67,14 +61,11 @@ func (s *socket) receive() (*chunk, int, error) {
 
 // writeNow writes what the kernel takes at once. The caller holds the mutex.
 func (s *socket) writeNow(b []byte) (int, error) {
-	p := &s.poll
-	p.out, p.sent, p.writeBad = b, 0, nil
-	err := s.raw.Write(p.write)
-	p.out = nil
-	if err == nil && !errors.Is(p.writeBad, syscall.EAGAIN) {
-		err = p.writeBad
+	n, err := again(syscall.Write, s.poll.fd, b)
+	if errors.Is(err, syscall.EAGAIN) {
+		return 0, nil
 	}
-	return p.sent, err
+	return n, err
 }
 
 // writeWaiting waits until the kernel takes a part of b.

@@ -47,14 +47,16 @@ type socket struct {
 	// something waits for it; 0 otherwise. moved is the same, and stays.
 	stalledSince, moved atomic.Int64
 
-	mu       sync.Mutex // guards the rest
-	pending  [][]byte   // what the kernel didn't take yet
-	size     int        // of pending
-	draining bool       // a goroutine sends what is pending
-	ready    func()     // to be called when it has
-	err      error      // why nothing can be written any more
-	over     bool       // nobody may begin to write a message
-	changed  sync.Cond  // something above has
+	draining atomic.Bool // a goroutine sends what is pending; it is changed under mu
+
+	mu      sync.Mutex // guards the rest
+	pending [][]byte   // what the kernel didn't take yet
+	size    int        // of pending
+	sent    int64      // messages, since they were counted last
+	ready   func()     // to be called when nothing is pending any more
+	err     error      // why nothing can be written any more
+	over    bool       // nobody may begin to write a message
+	changed sync.Cond  // something above has
 }
 
 func newSocket(c net.Conn, clock *atomic.Int64) (*socket, error) {
@@ -69,8 +71,7 @@ func newSocket(c net.Conn, clock *atomic.Int64) (*socket, error) {
 		return nil, err
 	}
 	s.changed.L = &s.mu
-	s.poll.init(s)
-	return s, nil
+	return s, s.poll.init(s)
 }
 
 // write sends bytes, or keeps them. If they are shared, nobody changes them any
@@ -78,10 +79,35 @@ func newSocket(c net.Conn, clock *atomic.Int64) (*socket, error) {
 func (s *socket) write(b []byte, shared bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.writeLocked(b, shared)
+}
+
+// send is write for a message, of bytes that nobody changes any more, if somebody
+// may still begin one.
+func (s *socket) send(b []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return errOver
+	}
+	s.sent++
+	return s.writeLocked(b, true)
+}
+
+// count returns how many messages were sent since it was asked last.
+func (s *socket) count() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.sent
+	s.sent = 0
+	return n
+}
+
+func (s *socket) writeLocked(b []byte, shared bool) error {
 	if s.err != nil {
 		return s.err
 	}
-	if !s.draining {
+	if !s.draining.Load() {
 		n, err := s.writeNow(b)
 		if err != nil {
 			s.err = err
@@ -91,7 +117,7 @@ func (s *socket) write(b []byte, shared bool) error {
 			return nil
 		}
 		b = b[n:]
-		s.draining = true
+		s.draining.Store(true)
 		s.stalledSince.Store(s.clock.Load())
 		go s.drain()
 	}
@@ -103,7 +129,7 @@ func (s *socket) write(b []byte, shared bool) error {
 	return nil
 }
 
-// room waits until somebody may begin to write a message.
+// room waits until somebody may begin to write a message, which counts as sent.
 func (s *socket) room() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -113,6 +139,7 @@ func (s *socket) room() error {
 	if s.over {
 		return errOver
 	}
+	s.sent++
 	return s.err
 }
 
@@ -144,7 +171,8 @@ func (s *socket) drain() {
 func (s *socket) nextBatch(buf *chunk) []byte {
 	s.mu.Lock()
 	if s.err != nil || len(s.pending) == 0 {
-		s.pending, s.size, s.draining = nil, 0, false
+		s.pending, s.size = nil, 0
+		s.draining.Store(false)
 		s.stalledSince.Store(0)
 		ready := s.ready
 		s.ready = nil
@@ -185,12 +213,15 @@ func (s *socket) dropLocked(n int) {
 // flushed reports whether the kernel has taken everything, and if not, calls ready
 // once it has, or once it never will. The last one who asks is called.
 func (s *socket) flushed(ready func()) bool {
+	if !s.draining.Load() {
+		return true
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.draining {
+	if s.draining.Load() {
 		s.ready = ready
 	}
-	return !s.draining
+	return !s.draining.Load()
 }
 
 // finish turns away all who would begin a message.
@@ -216,7 +247,7 @@ func (s *socket) close() {
 func (s *socket) wait() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.draining {
+	for s.draining.Load() {
 		s.changed.Wait()
 	}
 }

@@ -119,7 +119,9 @@ func (s *stream) sendHeaderLocked() error {
 		return nil
 	}
 	s.headed = true
-	return s.conn.write(headerFrame(headerBlock(s.header)))
+	err := s.conn.write(headerFrame(headerBlock(s.header)))
+	s.conn.headed.Store(true)
+	return err
 }
 
 // SetTrailer adds to the trailers.
