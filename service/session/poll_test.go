@@ -32,7 +32,7 @@ func TestAPollIsNotOverBeforeItsLastAnswerIsSent(t *testing.T) {
 	s.greeted, s.out.summon = true, func() {} // the test sends
 	followed := false
 	asked := s.hasAsked()
-	if did, err := s.next(true, &followed); did != idle || err != nil {
+	if did, err := s.next(true, time.Now(), &followed); did != idle || err != nil {
 		t.Fatal(did, err)
 	}
 	s.out.post(pong())
@@ -40,10 +40,10 @@ func TestAPollIsNotOverBeforeItsLastAnswerIsSent(t *testing.T) {
 	if did, err := s.rest(asked, &followed); did != idle || err != nil {
 		t.Error("the poll is over, and its last answer was not sent")
 	}
-	if did, err := s.next(true, &followed); did != moved || err != nil {
+	if did, err := s.next(true, time.Now(), &followed); did != moved || err != nil {
 		t.Fatal(did, err)
 	}
-	if _, err := s.next(true, &followed); !errors.Is(err, errExpected) || s.sent != 1 {
+	if _, err := s.next(true, time.Now(), &followed); !errors.Is(err, errExpected) || s.sent != 1 {
 		t.Errorf("all was asked, %d frames were sent, and the poll is not over: %v", s.sent, err)
 	}
 }

@@ -20,7 +20,7 @@ func (s *Session) visit() {
 }
 
 // ripen is the worker's call on a session that was held.
-func (s *Session) ripen(t tier) { s.heed(s.out.ripen(t), time.Time{}) }
+func (s *Session) ripen(t tier) { s.heed(s.out.ripen(t), time.Now()) }
 
 func (s *Session) heed(v verdict, now time.Time) {
 	switch v {
@@ -32,7 +32,7 @@ func (s *Session) heed(v verdict, now time.Time) {
 			s.srv.hands.do(s.pumpAside)
 			return
 		}
-		s.pump(false)
+		s.pump(false, now)
 	}
 }
 
@@ -41,7 +41,7 @@ func (s *Session) hold(now time.Time) {
 	s.worker.hold(s, wait, t)
 }
 
-func (s *Session) pumpAside() { s.pump(true) }
+func (s *Session) pumpAside() { s.pump(true, time.Now()) }
 
 // step is what came of trying to send.
 type step uint8
@@ -55,8 +55,9 @@ const (
 
 // pump sends what waits, until nothing does. Whoever calls it has the turn, which
 // it gives back or hands on. On a worker nothing may wait: there it hands the turn
-// to a goroutine of its own when only that can go on.
-func (s *Session) pump(mayWait bool) {
+// to a goroutine of its own when only that can go on. A worker reads the clock once a
+// visit, which takes no time to speak of.
+func (s *Session) pump(mayWait bool, now time.Time) {
 	var panicked error
 	defer func() {
 		if panicked != nil {
@@ -67,7 +68,7 @@ func (s *Session) pump(mayWait bool) {
 	defer recovered(&panicked)
 	followed := false
 	for frames := 1; ; frames++ {
-		did, err := s.next(mayWait, &followed)
+		did, err := s.next(mayWait, now, &followed)
 		if err != nil {
 			s.end(err)
 			s.out.quit()
@@ -82,6 +83,7 @@ func (s *Session) pump(mayWait bool) {
 				s.out.quit()
 				return
 			}
+			now = time.Now()
 			continue // there is more to look at than the queues
 		case did == moved && !mayWait && frames >= fairFrames:
 			if s.out.yield() {
@@ -89,7 +91,9 @@ func (s *Session) pump(mayWait bool) {
 			}
 			return
 		}
-		now := time.Now()
+		if mayWait {
+			now = time.Now()
+		}
 		switch s.out.finish(now, did == unflushed) {
 		case leaveIt:
 			return
@@ -104,7 +108,7 @@ func (s *Session) pump(mayWait bool) {
 // next sends the next frame, reading the log if only that has one. It looks at
 // everything else between two frames, so that a busy room or a long log doesn't
 // put off the loss of a right or the end of a token.
-func (s *Session) next(mayWait bool, followed *bool) (step, error) {
+func (s *Session) next(mayWait bool, now time.Time, followed *bool) (step, error) {
 	asks := s.out.asks.Load()
 	if asks != 0 && !mayWait {
 		return slow, nil
@@ -113,7 +117,6 @@ func (s *Session) next(mayWait bool, followed *bool) (step, error) {
 		s.out.asks.And(^askCheck)
 		s.recheck(s.ctx)
 	}
-	now := time.Now()
 	if s.isExpired(now) { // the timer may be late
 		return idle, errExpired
 	}

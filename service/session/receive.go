@@ -63,7 +63,7 @@ func (s *Session) receivePending() {
 	for s.receiveNext() && s.direct.Pending() {
 	}
 	if s.out.claim() {
-		s.pump(false)
+		s.pump(false, time.Now())
 	}
 }
 
@@ -105,7 +105,7 @@ func (s *Session) receiveNext() bool {
 // carryOut handles a request that may take its time.
 func (s *Session) carryOut(ctx context.Context, req *pb.SubscribeRequest) {
 	if s.direct != nil && s.out.claim() { // what was answered before doesn't wait for it
-		s.pump(false)
+		s.pump(false, time.Now())
 	}
 	s.setHandling(true)
 	s.handle(ctx, req)

@@ -166,7 +166,9 @@ func NewServer(cfg Config, deps Deps) *Server {
 		cfg: cfg.withDefaults(), deps: deps, limits: newLimits(cfg.Limits), hands: &hands{},
 		sessions: map[sessionKey]*Session{}, ofUser: map[string][]*Session{},
 	}
-	for range runtime.GOMAXPROCS(0) {
+	// Half of the processors write, so that who is written to and what is written next
+	// find one too.
+	for range max(1, runtime.GOMAXPROCS(0)/2) {
 		srv.workers = append(srv.workers, &worker{hands: srv.hands})
 	}
 	return srv

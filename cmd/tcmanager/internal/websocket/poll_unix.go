@@ -10,12 +10,12 @@ import (
 // poll is what reading and writing without waiting needs. The function is made
 // once, so that reading doesn't allocate; its results stand beside it.
 type poll struct {
-	read  func(fd uintptr) bool
+	fd uintptr // to be written to under the socket's mutex while it has no error: then it is open
+
+	read  func(fd uintptr) bool // the rest is the reader's
 	chunk *chunk
 	got   int
 	bad   error
-
-	fd uintptr // to be written to under the socket's mutex while it has no error: then it is open
 }
 
 func (p *poll) init(s *socket) error {

@@ -36,9 +36,20 @@ var errOver = errors.New("the call is over")
 // socket is a TCP connection whose writes never wait: what the kernel doesn't
 // take is kept, and a goroutine that lives as long as something is kept sends it.
 type socket struct {
+	draining atomic.Bool // a goroutine sends what is pending; it is changed under mu
+	over     bool        // nobody may begin to write a message; guarded by mu, as all to poll
+	mu       sync.Mutex
+	err      error    // why nothing can be written any more
+	sent     int64    // messages, since they were counted last
+	pending  [][]byte // what the kernel didn't take yet
+	size     int      // of pending
+	ready    func()   // to be called when nothing is pending any more
+	poll     poll     // what the platform needs; its parts say what guards them
+
+	changed sync.Cond // something above has
+
 	conn  net.Conn        // to be closed; limits count it
 	raw   syscall.RawConn // of the TCP connection underneath
-	poll  poll            // what the platform needs
 	clock *atomic.Int64   // the endpoint's
 
 	// restsSince is when the reader went to sleep, by the clock; 0 while it is awake.
@@ -46,32 +57,20 @@ type socket struct {
 	// stalledSince is when the kernel took something last, by the clock, while
 	// something waits for it; 0 otherwise. moved is the same, and stays.
 	stalledSince, moved atomic.Int64
-
-	draining atomic.Bool // a goroutine sends what is pending; it is changed under mu
-
-	mu      sync.Mutex // guards the rest
-	pending [][]byte   // what the kernel didn't take yet
-	size    int        // of pending
-	sent    int64      // messages, since they were counted last
-	ready   func()     // to be called when nothing is pending any more
-	err     error      // why nothing can be written any more
-	over    bool       // nobody may begin to write a message
-	changed sync.Cond  // something above has
 }
 
-func newSocket(c net.Conn, clock *atomic.Int64) (*socket, error) {
-	s := &socket{conn: c, clock: clock}
+func (s *socket) init(c net.Conn, clock *atomic.Int64) (err error) {
 	tcp := TCP(c)
 	if tcp == nil {
-		return nil, errors.New("the connection is not one of TCP")
+		return errors.New("the connection is not one of TCP")
 	}
 	BoundWriteBuffer(tcp)
-	var err error
 	if s.raw, err = tcp.SyscallConn(); err != nil {
-		return nil, err
+		return err
 	}
+	s.conn, s.clock = c, clock
 	s.changed.L = &s.mu
-	return s, s.poll.init(s)
+	return s.poll.init(s)
 }
 
 // write sends bytes, or keeps them. If they are shared, nobody changes them any
