@@ -61,6 +61,7 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 type limitedConn struct {
 	net.Conn
 	release func()
+	ready   readyReader
 }
 
 func (c *limitedConn) Close() error {
