@@ -11,7 +11,8 @@
 //
 // A Hub may be used from any goroutine. Its events are published in the order of
 // the changes they tell of, while the hub's lock is held: Publish must not wait.
-// Timers are its only goroutines; Close stops them.
+// Timers are its only goroutines; Close stops them. State changes are told at once; of
+// a user's number of sessions alone a room is told every 100 ms at most.
 package presence
 
 import (
@@ -44,7 +45,20 @@ type Hub struct {
 	mu     sync.Mutex
 	rooms  map[event.Room]map[string]*user // by user id
 	closed bool
+	counts []count     // that changed, and that the rooms will be told
+	tells  *time.Timer // runs while there are some; nil before the first
 }
+
+// count is the number of a user's sessions in a room.
+type count struct {
+	room event.Room
+	user *user
+}
+
+// countsEvery is how long a room waits to be told how many sessions a user has, if
+// nothing else has changed. A user whose thousand tabs come back together is then a
+// few events to everybody in the room, and not a thousand.
+const countsEvery = 100 * time.Millisecond
 
 // user is one user in one room.
 type user struct {
@@ -52,6 +66,7 @@ type user struct {
 	since    time.Time
 	state    pb.PresenceState // as the room was last told, and
 	told     int              // the number of sessions likewise
+	counted  bool             // among the hub's counts
 	sessions map[string]*session
 }
 
@@ -77,6 +92,10 @@ func (h *Hub) Close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.closed = true
+	h.counts = nil
+	if h.tells != nil {
+		h.tells.Stop()
+	}
 	for _, users := range h.rooms {
 		for _, u := range users {
 			for _, s := range u.sessions {
@@ -212,16 +231,46 @@ func (h *Hub) findLocked(room event.Room, userID, sessionID string) (*user, *ses
 	return u, u.sessions[sessionID]
 }
 
-// refreshLocked tells the room of a user's state if it changed, or the number of
-// the user's sessions did.
+// refreshLocked tells the room of a user's state if it changed. If only the number of
+// the user's sessions did, the room is told in a moment.
 func (h *Hub) refreshLocked(room event.Room, u *user) {
-	state := u.stateOf()
-	if state == u.state && len(u.sessions) == u.told {
-		return
+	switch state := u.stateOf(); {
+	case state != u.state:
+		u.state = state
+		h.tellLocked(room, u)
+	case len(u.sessions) != u.told && !u.counted && !h.closed:
+		u.counted = true
+		h.counts = append(h.counts, count{room, u})
+		switch {
+		case len(h.counts) > 1: // the timer runs
+		case h.tells == nil:
+			h.tells = time.AfterFunc(countsEvery, h.tellCounts)
+		default:
+			h.tells.Reset(countsEvery)
+		}
 	}
-	u.state, u.told = state, len(u.sessions)
+}
+
+// tellCounts tells the rooms how many sessions users have. Who has left since has
+// none, and the room knows.
+func (h *Hub) tellCounts() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	counts := h.counts
+	h.counts = nil
+	for _, c := range counts {
+		c.user.counted = false
+		if len(c.user.sessions) != c.user.told {
+			h.tellLocked(c.room, c.user)
+		}
+	}
+}
+
+// tellLocked tells the room of a user's state and sessions.
+func (h *Hub) tellLocked(room event.Room, u *user) {
+	u.told = len(u.sessions)
 	kind := pb.CollaborationType_COLLABORATION_TYPE_USER_JOINED
-	if state == pb.PresenceState_PRESENCE_STATE_OFFLINE {
+	if u.state == pb.PresenceState_PRESENCE_STATE_OFFLINE {
 		kind = pb.CollaborationType_COLLABORATION_TYPE_USER_LEFT
 	}
 	now := time.Now()

@@ -65,13 +65,65 @@ func TestAUserIsThereWhileOneOfTheUsersTabsIs(t *testing.T) {
 	inBubble(t, func(t *testing.T, h *Hub, l *log) {
 		h.Enter(room, anna, "tab1", false)
 		h.Enter(room, anna, "tab2", false)
+		pass()
 		h.Leave(room, anna.Id, "tab1")
+		pass()
 		l.want("anna ONLINE 1", "anna ONLINE 2", "anna ONLINE 1")
 		h.Leave(room, anna.Id, "tab2")
 		l.want("anna OFFLINE 0")
 		if people, _ := h.Room(room); len(people) != 0 {
 			t.Errorf("the room still shows %v", people)
 		}
+	})
+}
+
+// pass lets the time pass after which rooms are told of numbers of sessions.
+func pass() {
+	time.Sleep(countsEvery)
+	synctest.Wait()
+}
+
+func TestARoomIsToldOfManyTabsTogether(t *testing.T) {
+	inBubble(t, func(t *testing.T, h *Hub, l *log) {
+		other := event.Room("testcase:2")
+		for i := range 1000 {
+			h.Enter(room, anna, fmt.Sprint(i), false)
+		}
+		l.want("anna ONLINE 1")
+		if people, _ := h.Room(room); people[0].Sessions != 1000 {
+			t.Errorf("who comes now is shown %v", people)
+		}
+		h.Enter(other, anna, "0", false)
+		h.Enter(other, anna, "1", false)
+		pass()
+		l.want("anna ONLINE 1", "anna ONLINE 1000", "anna ONLINE 2")
+
+		// A change of state goes at once, with the number as it is then.
+		h.Leave(room, anna.Id, "0")
+		for i := 1; i < 1000; i++ {
+			h.SetIdle(room, anna.Id, fmt.Sprint(i), true)
+		}
+		l.want("anna IDLE 999")
+		pass()
+		l.want()
+
+		// Who left and came back meanwhile is no ghost.
+		h.Leave(room, anna.Id, "1")
+		for i := 2; i < 1000; i++ {
+			h.Leave(room, anna.Id, fmt.Sprint(i))
+		}
+		h.Enter(room, anna, "1", false)
+		l.want("anna OFFLINE 0", "anna ONLINE 1")
+		pass()
+		l.want()
+		h.Enter(room, anna, "2", false)
+		h.Leave(room, anna.Id, "2")
+		pass()
+		l.want()
+		h.Enter(room, anna, "2", false)
+		h.Close()
+		pass()
+		l.want()
 	})
 }
 
@@ -95,6 +147,7 @@ func TestAUserIsAsPresentAsTheMostPresentTab(t *testing.T) {
 		h.SetIdle(room, anna.Id, "tab1", true)
 		l.want("anna ONLINE 1", "anna IDLE 1")
 		h.Enter(room, anna, "tab2", true)
+		pass()
 		l.want("anna IDLE 2")
 		h.SetIdle(room, anna.Id, "tab2", false)
 		h.Lose(room, anna.Id, "tab2")
