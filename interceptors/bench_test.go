@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc"
 
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
+	"github.com/tcmanager/tcmanager/interceptors/layer"
 	"github.com/tcmanager/tcmanager/interceptors/logging"
 	"github.com/tcmanager/tcmanager/interceptors/metrics"
 )
@@ -36,10 +37,8 @@ func BenchmarkSendThroughTheChain(b *testing.B) {
 		}
 		return nil
 	}
-	err = counters.Stream()(nil, sink{}, info, func(srv any, ss grpc.ServerStream) error {
-		return logging.Stream(slog.New(slog.DiscardHandler))(srv, ss, info, handler)
-	})
-	if err != nil {
+	layers := layer.Layers{All: []layer.Layer{counters.Stream, logging.Stream(slog.New(slog.DiscardHandler))}}
+	if err := layers.Stream()(nil, sink{}, info, handler); err != nil {
 		b.Fatal(err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/tcmanager/tcmanager/interceptors/auth"
 	"github.com/tcmanager/tcmanager/interceptors/faults"
 	"github.com/tcmanager/tcmanager/interceptors/flow"
+	"github.com/tcmanager/tcmanager/interceptors/layer"
 	"github.com/tcmanager/tcmanager/interceptors/logging"
 	"github.com/tcmanager/tcmanager/interceptors/metrics"
 	"github.com/tcmanager/tcmanager/interceptors/ratelimit"
@@ -30,9 +31,9 @@ type Config struct {
 // Onion is the chain for those who serve calls.
 type Onion struct {
 	Options []grpc.ServerOption // for a grpc.Server
-	// Stream is the same, and counts in the same counters, for streams that come
+	// Layers are the same, and count in the same counters, for streams that come
 	// another way than through a grpc.Server.
-	Stream grpc.StreamServerInterceptor
+	Layers *layer.Layers
 }
 
 // Chain returns the interceptors:
@@ -53,18 +54,17 @@ func Chain(c Config) (Onion, error) {
 		return Onion{}, err
 	}
 	limits := ratelimit.New(c.Limits)
-	stream := joined(
-		counters.Stream(),
+	layers := &layer.Layers{Recover: recovery.Stream(c.Log), All: []layer.Layer{
+		counters.Stream,
 		logging.Stream(c.Log),
 		faults.Stream(c.Log),
-		recovery.Stream(c.Log),
-		flow.Stream(),
+		flow.Stream,
 		auth.Stream(c.Authenticator),
-		limits.Stream(),
+		limits.Stream,
 		validation.Stream(),
-	)
-	return Onion{Stream: stream, Options: []grpc.ServerOption{
-		grpc.StreamInterceptor(stream),
+	}}
+	return Onion{Layers: layers, Options: []grpc.ServerOption{
+		grpc.StreamInterceptor(layers.Stream()),
 		grpc.ChainUnaryInterceptor(
 			counters.Unary(),
 			logging.Unary(c.Log),
@@ -75,15 +75,4 @@ func Chain(c Config) (Onion, error) {
 			validation.Unary(),
 		),
 	}}, nil
-}
-
-// joined puts each interceptor around those behind it.
-func joined(all ...grpc.StreamServerInterceptor) grpc.StreamServerInterceptor {
-	if len(all) == 1 {
-		return all[0]
-	}
-	outer, inner := all[0], joined(all[1:]...)
-	return func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-		return outer(srv, ss, info, func(srv any, ss grpc.ServerStream) error { return inner(srv, ss, info, handler) })
-	}
 }

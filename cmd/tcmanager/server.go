@@ -31,6 +31,7 @@ import (
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
 	"github.com/tcmanager/tcmanager/interceptors"
 	"github.com/tcmanager/tcmanager/interceptors/auth"
+	"github.com/tcmanager/tcmanager/interceptors/layer"
 	"github.com/tcmanager/tcmanager/interceptors/ratelimit"
 	"github.com/tcmanager/tcmanager/service/batch"
 	"github.com/tcmanager/tcmanager/service/identity"
@@ -74,7 +75,7 @@ type server struct {
 	log       *slog.Logger
 	services  *Services
 	grpc      *grpc.Server
-	streams   grpc.StreamServerInterceptor // around what doesn't come through grpc
+	streams   *layer.Layers // around what doesn't come through grpc
 	health    *watchedHealth
 	edge      *edge.Edge
 	http      *http.Server
@@ -248,7 +249,7 @@ func (s *server) newGRPC(r prometheus.Registerer) error {
 	if err != nil {
 		return err
 	}
-	s.streams = chain.Stream
+	s.streams = chain.Layers
 	options := chain.Options
 	if s.cert != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(s.cert.TLS())))

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
+	"github.com/tcmanager/tcmanager/interceptors/layer"
 	"github.com/tcmanager/tcmanager/interceptors/logging"
 	"github.com/tcmanager/tcmanager/service/identity"
 )
@@ -44,8 +45,18 @@ func Unary(a Authenticator) grpc.UnaryServerInterceptor {
 }
 
 // Stream asks streams for a token when they open.
-func Stream(a Authenticator) grpc.StreamServerInterceptor {
-	return selector.StreamServerInterceptor(auth.StreamServerInterceptor(authenticate(a)), selector.MatchFunc(needsToken))
+func Stream(a Authenticator) layer.Layer {
+	known := authenticate(a)
+	return func(ss grpc.ServerStream, info *grpc.StreamServerInfo) (grpc.ServerStream, func(error) error, error) {
+		if public[info.FullMethod] {
+			return nil, nil, nil
+		}
+		ctx, err := known(ss.Context())
+		if err != nil {
+			return nil, nil, err
+		}
+		return layer.WithContext(ctx, ss), nil, nil
+	}
 }
 
 func needsToken(_ context.Context, call interceptors.CallMeta) bool {

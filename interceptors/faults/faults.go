@@ -20,6 +20,7 @@ import (
 	"google.golang.org/protobuf/protoadapt"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/tcmanager/tcmanager/interceptors/layer"
 	"github.com/tcmanager/tcmanager/service/fault"
 	"github.com/tcmanager/tcmanager/service/rules"
 	"github.com/tcmanager/tcmanager/service/store"
@@ -34,9 +35,9 @@ func Unary(log *slog.Logger) grpc.UnaryServerInterceptor {
 }
 
 // Stream translates the errors that end streams.
-func Stream(log *slog.Logger) grpc.StreamServerInterceptor {
-	return func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-		return translate(ss.Context(), log, info.FullMethod, handler(srv, ss))
+func Stream(log *slog.Logger) layer.Layer {
+	return func(ss grpc.ServerStream, info *grpc.StreamServerInfo) (grpc.ServerStream, func(error) error, error) {
+		return nil, func(err error) error { return translate(ss.Context(), log, info.FullMethod, err) }, nil
 	}
 }
 

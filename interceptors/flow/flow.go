@@ -23,6 +23,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/tcmanager/tcmanager/interceptors/layer"
 	"github.com/tcmanager/tcmanager/service/fault"
 )
 
@@ -144,19 +145,20 @@ func (w *Window) received() {
 // Stream gives back the room of each message that the handler receives, and says
 // why a stream ended that sent too far ahead. Streams on native connections have
 // no window and pass.
-func Stream() grpc.StreamServerInterceptor {
-	return func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-		w, ok := ss.Context().Value(windowKey{}).(*Window)
-		if !ok {
-			return handler(srv, ss)
-		}
-		err := handler(srv, &countedStream{ServerStream: ss, window: w})
+func Stream(ss grpc.ServerStream, _ *grpc.StreamServerInfo) (grpc.ServerStream, func(error) error, error) {
+	w, ok := ss.Context().Value(windowKey{}).(*Window)
+	if !ok {
+		return nil, nil, nil
+	}
+	return &countedStream{ServerStream: ss, window: w}, func(err error) error {
 		if err != nil && errors.Is(context.Cause(ss.Context()), ErrExceeded) {
 			return ErrExceeded
 		}
 		return err
-	}
+	}, nil
 }
+
+var _ layer.Layer = Stream
 
 type countedStream struct {
 	grpc.ServerStream

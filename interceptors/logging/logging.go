@@ -16,10 +16,17 @@ package logging
 import (
 	"context"
 	"log/slog"
+	"strconv"
+	"strings"
+	"time"
 
-	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/logging"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
+	"github.com/tcmanager/tcmanager/interceptors/layer"
+	"github.com/tcmanager/tcmanager/interceptors/metrics"
 )
 
 // Names of the fields that other interceptors add with Add.
@@ -30,60 +37,73 @@ const (
 
 // Unary logs calls.
 func Unary(log *slog.Logger) grpc.UnaryServerInterceptor {
-	return logging.UnaryServerInterceptor(logger(log), options()...)
-}
-
-// Stream logs streams when they end. Messages pass it by: the library would look
-// at the clock twice for each of them, for lines that we don't write.
-func Stream(log *slog.Logger) grpc.StreamServerInterceptor {
-	intercept := logging.StreamServerInterceptor(logger(log), options()...)
-	return func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-		return intercept(srv, ss, info, func(srv any, logged grpc.ServerStream) error {
-			return handler(srv, &stream{ServerStream: ss, ctx: logged.Context()})
-		})
+	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+		l := &line{began: time.Now()}
+		ctx = context.WithValue(ctx, lineKey{}, l)
+		resp, err := handler(ctx, req)
+		l.write(ctx, log, info.FullMethod, "unary", err)
+		return resp, err
 	}
 }
 
-// stream is a stream with the context that carries the fields of its line.
-type stream struct {
-	grpc.ServerStream
-	ctx context.Context
+// Stream logs streams when they end. Messages pass it by.
+func Stream(log *slog.Logger) layer.Layer {
+	return func(ss grpc.ServerStream, info *grpc.StreamServerInfo) (grpc.ServerStream, func(error) error, error) {
+		l := &line{began: time.Now()}
+		ctx := context.WithValue(ss.Context(), lineKey{}, l)
+		return layer.WithContext(ctx, ss), func(err error) error {
+			l.write(ctx, log, info.FullMethod, metrics.KindOf(info), err)
+			return err
+		}, nil
+	}
 }
 
-func (s *stream) Context() context.Context { return s.ctx }
+// line is what the line of a call will say that only its interceptors know.
+type line struct {
+	began time.Time
+	added []any // keys and values
+}
+
+type lineKey struct{}
 
 // Add puts a field into the line of the call that ctx belongs to. It may only be
 // called by interceptors, before the handler runs.
 func Add(ctx context.Context, key string, value any) {
-	logging.AddFields(ctx, logging.Fields{key, value})
-}
-
-func options() []logging.Option {
-	return []logging.Option{
-		logging.WithLogOnEvents(logging.FinishCall),
-		logging.WithLevels(level),
-		// "protocol" and "grpc.component" say the same on every line.
-		logging.WithDisableLoggingFields(logging.SystemTag[0], logging.ComponentFieldKey),
+	if l, ok := ctx.Value(lineKey{}).(*line); ok {
+		l.added = append(l.added, key, value)
 	}
 }
 
-func logger(log *slog.Logger) logging.Logger {
-	return logging.LoggerFunc(func(ctx context.Context, level logging.Level, msg string, fields ...any) {
-		log.Log(ctx, slog.Level(level), msg, fields...)
-	})
+func (l *line) write(ctx context.Context, log *slog.Logger, name, kind string, err error) {
+	code := status.Code(err)
+	level := level(code)
+	if !log.Enabled(ctx, level) {
+		return
+	}
+	service, method, _ := strings.Cut(strings.TrimPrefix(name, "/"), "/")
+	fields := []any{"grpc.service", service, "grpc.method", method, "grpc.method_type", kind}
+	if p, ok := peer.FromContext(ctx); ok && p.Addr != nil {
+		fields = append(fields, "peer.address", p.Addr.String())
+	}
+	fields = append(append(fields, l.added...), "grpc.code", code.String())
+	if err != nil {
+		fields = append(fields, "grpc.error", err.Error())
+	}
+	millis := float64(time.Since(l.began).Microseconds()) / 1000
+	log.Log(ctx, level, "finished call", append(fields, "grpc.time_ms", strconv.FormatFloat(millis, 'f', -1, 64))...)
 }
 
-func level(code codes.Code) logging.Level {
+func level(code codes.Code) slog.Level {
 	switch code {
 	case codes.OK, codes.Canceled:
-		return logging.LevelDebug
+		return slog.LevelDebug
 	case codes.InvalidArgument, codes.NotFound, codes.AlreadyExists, codes.Unauthenticated, codes.PermissionDenied,
 		codes.FailedPrecondition, codes.Aborted, codes.OutOfRange, codes.Unimplemented:
-		return logging.LevelInfo
+		return slog.LevelInfo
 	case codes.DeadlineExceeded, codes.ResourceExhausted, codes.Unavailable:
-		return logging.LevelWarn
+		return slog.LevelWarn
 	case codes.Unknown, codes.Internal, codes.DataLoss:
-		return logging.LevelError
+		return slog.LevelError
 	}
-	return logging.LevelError
+	return slog.LevelError
 }

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/peer"
 
+	"github.com/tcmanager/tcmanager/interceptors/layer"
 	"github.com/tcmanager/tcmanager/service/fault"
 	"github.com/tcmanager/tcmanager/service/identity"
 	"github.com/tcmanager/tcmanager/service/limit"
@@ -77,28 +78,25 @@ func (l *Limiter) Unary() grpc.UnaryServerInterceptor {
 }
 
 // Stream limits openings of streams, and the messages that come through them.
-func (l *Limiter) Stream() grpc.StreamServerInterceptor {
-	limit := ratelimit.StreamServerInterceptor(l)
-	return func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-		v := &verdict{}
-		// Looked up once: a message costs no more than its token.
-		tokens := l.messages.Of(who(ss.Context()) + " " + info.FullMethod)
-		limited := &stream{ServerStream: ss, ctx: context.WithValue(ss.Context(), verdictKey{}, v), tokens: tokens}
-		err := limit(srv, limited, info, handler)
-		if v.refused != nil {
-			return v.refused
-		}
-		return err
+func (l *Limiter) Stream(ss grpc.ServerStream, info *grpc.StreamServerInfo) (grpc.ServerStream, func(error) error, error) {
+	caller := who(ss.Context())
+	if wait := l.calls.Of(caller).Take(); wait > 0 {
+		return nil, nil, exceeded(wait, "calls")
 	}
+	// Looked up once: a message costs no more than its token.
+	tokens := l.messages.Of(caller + " " + info.FullMethod)
+	if tokens == nil {
+		return nil, nil, nil
+	}
+	return &stream{ServerStream: ss, tokens: tokens}, nil, nil
 }
+
+var _ layer.Layer = (*Limiter)(nil).Stream
 
 type stream struct {
 	grpc.ServerStream
-	ctx    context.Context
-	tokens *limit.Bucket // nil for no limit
+	tokens *limit.Bucket
 }
-
-func (s *stream) Context() context.Context { return s.ctx }
 
 func (s *stream) RecvMsg(m any) error {
 	if err := s.ServerStream.RecvMsg(m); err != nil {

@@ -22,14 +22,17 @@ func Unary(log *slog.Logger) grpc.UnaryServerInterceptor {
 	return recovery.UnaryServerInterceptor(recovery.WithRecoveryHandlerContext(handler(log)))
 }
 
-// Stream recovers streams.
-func Stream(log *slog.Logger) grpc.StreamServerInterceptor {
-	return recovery.StreamServerInterceptor(recovery.WithRecoveryHandlerContext(handler(log)))
-}
-
 func handler(log *slog.Logger) recovery.RecoveryHandlerFuncContext {
+	recovered := Stream(log)
 	return func(ctx context.Context, p any) error {
 		method, _ := grpc.Method(ctx)
+		return recovered(ctx, method, p)
+	}
+}
+
+// Stream is for the layers of streams: it makes an error of a panic.
+func Stream(log *slog.Logger) func(ctx context.Context, method string, p any) error {
+	return func(ctx context.Context, method string, p any) error {
 		log.ErrorContext(ctx, "panic", "grpc.full_method", method, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 		return fault.New(fault.Internal, "INTERNAL", "internal error; the server's log has the details")
 	}

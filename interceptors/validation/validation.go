@@ -7,15 +7,12 @@
 package validation
 
 import (
-	"context"
-
 	pv "buf.build/go/protovalidate"
-	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors"
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/protovalidate"
-	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/selector"
 	"google.golang.org/grpc"
 
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
+	"github.com/tcmanager/tcmanager/interceptors/layer"
 )
 
 // checkedFrameByFrame are the streams that check their messages themselves.
@@ -32,10 +29,16 @@ func Unary() grpc.UnaryServerInterceptor {
 
 // Stream checks each message of streams, except for those that check their own.
 // A bad message fails RecvMsg.
-func Stream() grpc.StreamServerInterceptor {
-	return selector.StreamServerInterceptor(protovalidate.StreamServerInterceptor(pv.GlobalValidator), selector.MatchFunc(checked))
-}
-
-func checked(_ context.Context, call interceptors.CallMeta) bool {
-	return !checkedFrameByFrame[call.FullMethod()]
+func Stream() layer.Layer {
+	check := protovalidate.StreamServerInterceptor(pv.GlobalValidator)
+	return func(ss grpc.ServerStream, info *grpc.StreamServerInfo) (within grpc.ServerStream, end func(error) error, err error) {
+		if checkedFrameByFrame[info.FullMethod] {
+			return nil, nil, nil
+		}
+		err = check(nil, ss, info, func(_ any, checked grpc.ServerStream) error {
+			within = checked // it holds on to nothing that ends here
+			return nil
+		})
+		return within, nil, err
+	}
 }

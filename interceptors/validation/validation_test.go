@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
+	"github.com/tcmanager/tcmanager/interceptors/layer"
 )
 
 // oneMessage is a stream on which a bad message has come.
@@ -34,7 +35,8 @@ func TestStreamsAreCheckedUnlessTheyCheckTheirFrames(t *testing.T) {
 		pb.RealtimeService_Watch_FullMethodName:           codes.OK,
 		pb.ExecutionService_PublishResults_FullMethodName: codes.OK,
 	} {
-		err := Stream()(nil, oneMessage{}, &grpc.StreamServerInfo{FullMethod: method, IsClientStream: true}, func(_ any, ss grpc.ServerStream) error {
+		layers := layer.Layers{All: []layer.Layer{Stream()}}
+		err := layers.Stream()(nil, oneMessage{}, &grpc.StreamServerInfo{FullMethod: method, IsClientStream: true}, func(_ any, ss grpc.ServerStream) error {
 			return ss.RecvMsg(&pb.CreateProjectRequest{})
 		})
 		if status.Code(err) != want {

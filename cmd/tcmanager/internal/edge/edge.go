@@ -58,14 +58,15 @@ import (
 	"google.golang.org/grpc"
 
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
+	"github.com/tcmanager/tcmanager/interceptors/layer"
 	"github.com/tcmanager/tcmanager/service/identity"
 )
 
 // Config is what the edge needs. Every field but the flags must be set.
 type Config struct {
-	GRPC     *grpc.Server                 // with all services registered
-	Realtime pb.RealtimeServiceServer     // one of them
-	Streams  grpc.StreamServerInterceptor // around calls of it that don't come through GRPC
+	GRPC     *grpc.Server             // with all services registered
+	Realtime pb.RealtimeServiceServer // one of them
+	Streams  *layer.Layers            // around calls of it that don't come through GRPC
 	Log      *slog.Logger
 	Pages    fs.FS // index.html and what it loads
 	Registry *prometheus.Registry

@@ -30,6 +30,7 @@ import (
 	lane "github.com/tcmanager/tcmanager/cmd/tcmanager/internal/websocket"
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
 	"github.com/tcmanager/tcmanager/interceptors/flow"
+	"github.com/tcmanager/tcmanager/interceptors/layer"
 	"github.com/tcmanager/tcmanager/service/identity"
 	"github.com/tcmanager/tcmanager/service/wire"
 )
@@ -107,7 +108,8 @@ type rig struct {
 // start serves an edge on a port of the loopback interface.
 func start(t *testing.T, subscribe func(grpc.BidiStreamingServer[pb.SubscribeRequest, pb.SubscribeResponse]) error, change ...func(*Config)) *rig {
 	t.Helper()
-	s := grpc.NewServer(grpc.ForceServerCodecV2(wire.NewCodec()), grpc.ChainStreamInterceptor(flow.Stream()), grpc.WaitForHandlers(true))
+	layers := &layer.Layers{Recover: func(_ context.Context, _ string, p any) error { return fmt.Errorf("panic: %v", p) }, All: []layer.Layer{flow.Stream}}
+	s := grpc.NewServer(grpc.ForceServerCodecV2(wire.NewCodec()), grpc.ChainStreamInterceptor(layers.Stream()), grpc.WaitForHandlers(true))
 	impl := &service{subscribe: subscribe}
 	pb.RegisterIdentityServiceServer(s, impl)
 	pb.RegisterRealtimeServiceServer(s, impl)
@@ -117,7 +119,7 @@ func start(t *testing.T, subscribe func(grpc.BidiStreamingServer[pb.SubscribeReq
 		t.Fatal(err)
 	}
 	c := Config{
-		GRPC: s, Realtime: impl, Streams: flow.Stream(), Log: slog.New(slog.DiscardHandler), Pages: page(), Registry: prometheus.NewRegistry(),
+		GRPC: s, Realtime: impl, Streams: layers, Log: slog.New(slog.DiscardHandler), Pages: page(), Registry: prometheus.NewRegistry(),
 		Ready:     func(context.Context) error { return nil },
 		Verify:    func(string) (identity.Caller, error) { return identity.Caller{}, identity.ErrUnauthenticated },
 		PublicURL: origin, HTTPAddr: l.Addr().String(),

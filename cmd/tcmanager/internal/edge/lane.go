@@ -21,7 +21,10 @@ func newLane(c Config, m *socketMetrics) *websocket.Endpoint {
 	}
 	return websocket.New(websocket.Config{
 		Method: info.FullMethod, Log: c.Log,
-		Handle: func(ss grpc.ServerStream) error { return c.Streams(c.Realtime, ss, info, subscribe) },
+		Open: func(ss grpc.ServerStream) func() error {
+			call := c.Streams.Open(ss, info)
+			return func() error { return call.Serve(c.Realtime, subscribe) }
+		},
 		Context: func(ctx context.Context, conn *websocket.Conn) context.Context {
 			return session.WithDirect(session.WithCarrier(ctx, session.Websocket), conn)
 		},

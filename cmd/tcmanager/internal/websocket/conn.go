@@ -118,14 +118,14 @@ func newConn(e *Endpoint, c net.Conn) (*Conn, error) {
 	return conn, nil
 }
 
-// serve runs the call. What the client sent behind its request has come already.
-func (c *Conn) serve(accepted, authority string) {
-	defer c.endpoint.leave(c)
-	defer c.release()
+// open opens the call. What the client sent behind its request has come already. To
+// read headers and to look at a token takes a deep stack, so what lasts as long as
+// the connection is a goroutine of its own.
+func (c *Conn) open(accepted, authority string) {
+	opened := false
 	defer func() {
-		if p := recover(); p != nil {
-			c.endpoint.panicked(c, p)
-			c.end(endClosed, errGone)
+		if !opened {
+			c.leave(recover())
 		}
 	}()
 	// The client learns the outcome from what follows.
@@ -137,7 +137,25 @@ func (c *Conn) serve(accepted, authority string) {
 	c.frames.Limit = 1 + prefixLen + uint64(c.endpoint.cfg.MaxMessageBytes)
 	c.phase.Store(int32(serving))
 	c.call = newStream(c)
-	c.call.finish(c.call.run(headers, authority))
+	run := c.call.open(headers, authority)
+	opened = true
+	go c.serve(run)
+}
+
+// serve runs the call.
+func (c *Conn) serve(run func() error) {
+	defer func() { c.leave(recover()) }()
+	c.call.finish(run())
+}
+
+// leave ends the connection; panicked is what was recovered, if anything.
+func (c *Conn) leave(panicked any) {
+	defer c.endpoint.leave(c)
+	if panicked != nil {
+		c.endpoint.panicked(c, panicked)
+		c.end(endClosed, errGone)
+	}
+	c.release()
 }
 
 // release gives back what the connection holds, and waits for what sends.

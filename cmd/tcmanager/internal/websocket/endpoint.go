@@ -50,8 +50,10 @@ import (
 
 // Config is what an endpoint needs. Every field must be set.
 type Config struct {
-	Method  string                        // /package.Service/Method
-	Handle  func(grpc.ServerStream) error // runs a call
+	Method string // /package.Service/Method
+	// Open opens a call, and returns what runs it. That is called on a goroutine of
+	// its own, whose stack has not grown.
+	Open    func(grpc.ServerStream) (run func() error)
 	Context func(context.Context, *Conn) context.Context
 	Log     *slog.Logger
 	Opened  func()               // a connection was accepted
@@ -124,7 +126,7 @@ func (e *Endpoint) Upgrade(w http.ResponseWriter, r *http.Request) error {
 		c.release()
 		return nil
 	}
-	go c.serve(accepted, r.Host) //nolint:contextcheck // the call outlives the request
+	go c.open(accepted, r.Host) //nolint:contextcheck // the call outlives the request
 	return nil
 }
 

@@ -79,8 +79,10 @@ func start(t testing.TB, handle func(testCall) error, encrypted bool, change ...
 	r := &rig{}
 	c := Config{
 		Method: method, Log: slog.New(slog.DiscardHandler),
-		Handle: func(ss grpc.ServerStream) error {
-			return handle(testCall{ss, ss.Context().Value(connKey{}).(*Conn)})
+		Open: func(ss grpc.ServerStream) func() error {
+			return func() error {
+				return handle(testCall{ss, ss.Context().Value(connKey{}).(*Conn)})
+			}
 		},
 		Context: func(ctx context.Context, c *Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 		Opened:  func() { r.opened.Add(1) },

@@ -30,27 +30,32 @@ type stream struct {
 
 func newStream(c *Conn) *stream { return &stream{conn: c, ctx: c.ctx} }
 
-// run calls the handler and returns how the call ends.
-func (s *stream) run(headers textproto.MIMEHeader, authority string) error {
+// open opens the call, and returns what runs it and says how it ends.
+func (s *stream) open(headers textproto.MIMEHeader, authority string) func() error {
 	call, err := parseCall(headers, authority)
 	if err != nil {
-		return err
+		return func() error { return err }
 	}
 	c := s.conn
 	c.messages.encoding = call.encoding
 	ctx := metadata.NewIncomingContext(peer.NewContext(c.ctx, c.peer()), call.metadata)
 	ctx = grpc.NewContextWithServerTransportStream(ctx, transportStream{s})
-	if call.timed {
-		timed, cancel := context.WithTimeout(ctx, call.timeout)
-		defer cancel()
-		defer context.AfterFunc(timed, func() {
-			c.socket.finish()
-			c.Interrupt()
-		})()
-		ctx = timed
+	if !call.timed {
+		s.ctx = c.endpoint.cfg.Context(ctx, c)
+		return c.endpoint.cfg.Open(s)
 	}
-	s.ctx = c.endpoint.cfg.Context(ctx, c)
-	return c.endpoint.cfg.Handle(s)
+	timed, cancel := context.WithTimeout(ctx, call.timeout)
+	stop := context.AfterFunc(timed, func() {
+		c.socket.finish()
+		c.Interrupt()
+	})
+	s.ctx = c.endpoint.cfg.Context(timed, c)
+	inTime := c.endpoint.cfg.Open(s)
+	return func() error {
+		defer cancel()
+		defer stop()
+		return inTime()
+	}
 }
 
 // peer is who is at the other end, as grpc-go tells it.
