@@ -6,6 +6,7 @@ package layer
 
 import (
 	"context"
+	"slices"
 
 	"google.golang.org/grpc"
 )
@@ -65,8 +66,8 @@ func (c *Call) Serve(srv any, handler grpc.StreamHandler) error {
 	if err == nil {
 		err = c.handle(srv, handler)
 	}
-	for i := len(c.ends) - 1; i >= 0; i-- {
-		err = c.ends[i](err)
+	for _, end := range slices.Backward(c.ends) {
+		err = end(err)
 	}
 	return err
 }

@@ -14,6 +14,7 @@ package metrics
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -49,7 +50,7 @@ type method struct {
 func New(r prometheus.Registerer) (*Metrics, error) {
 	labels := []string{"grpc_type", "grpc_service", "grpc_method"}
 	counter := func(name, help string, more ...string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, append(labels[:len(labels):len(labels)], more...))
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, slices.Concat(labels, more))
 	}
 	m := &Metrics{
 		started:  counter("grpc_server_started_total", "Total number of RPCs started on the server."),
@@ -87,8 +88,7 @@ func (m *Metrics) of(name, kind string) *method {
 
 // over counts a call's end.
 func (m *method) over(began time.Time, err error) {
-	labels := append(m.labels[:len(m.labels):len(m.labels)], status.Code(err).String())
-	m.handled.WithLabelValues(labels...).Inc()
+	m.handled.WithLabelValues(m.labels[0], m.labels[1], m.labels[2], status.Code(err).String()).Inc()
 	m.seconds.Observe(time.Since(began).Seconds())
 }
 

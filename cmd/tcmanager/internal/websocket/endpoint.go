@@ -52,7 +52,8 @@ import (
 type Config struct {
 	Method string // /package.Service/Method
 	// Open opens a call, and returns what runs it. That is called on a goroutine of
-	// its own, whose stack has not grown.
+	// its own, whose stack has not grown; the headers that the client sent are in the
+	// context until then.
 	Open    func(grpc.ServerStream) (run func() error)
 	Context func(context.Context, *Conn) context.Context
 	Log     *slog.Logger

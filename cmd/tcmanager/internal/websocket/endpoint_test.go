@@ -487,13 +487,14 @@ func TestACutConnectionEndsTheCall(t *testing.T) {
 func TestHandlersKnowTheCallAndItsPeer(t *testing.T) {
 	bothWays(t, func(t *testing.T, encrypted bool) {
 		failed := make(chan error, 1)
+		var md metadata.MD
 		r := start(t, func(c testCall) error {
 			ctx := c.Context()
-			md, _ := metadata.FromIncomingContext(ctx)
+			_, kept := metadata.FromIncomingContext(ctx)
 			p, _ := peer.FromContext(ctx)
 			name, _ := grpc.Method(ctx)
 			info, isTLS := p.AuthInfo.(credentials.TLSInfo)
-			if md.Get("authorization")[0] != "Bearer x" || md.Get("raw-bin")[0] != "\x00\x01" || !strings.HasPrefix(p.Addr.String(), "127.0.0.1:") ||
+			if kept || md.Get("authorization")[0] != "Bearer x" || md.Get("raw-bin")[0] != "\x00\x01" || !strings.HasPrefix(p.Addr.String(), "127.0.0.1:") ||
 				name != method || isTLS != encrypted || isTLS && (!info.State.HandshakeComplete || info.SecurityLevel != credentials.PrivacyAndIntegrity) {
 				return status.Errorf(codes.Unknown, "%v %v %v", md, p, name)
 			}
@@ -504,7 +505,13 @@ func TestHandlersKnowTheCallAndItsPeer(t *testing.T) {
 			c.SetTrailer(metadata.Pairs("d", "4"))
 			failed <- errors.Join(err, grpc.SetTrailer(ctx, metadata.Pairs("e", "5")))
 			return status.Error(codes.NotFound, "no such thing")
-		}, encrypted)
+		}, encrypted, func(c *Config) {
+			open := c.Open
+			c.Open = func(ss grpc.ServerStream) func() error {
+				md, _ = metadata.FromIncomingContext(ss.Context())
+				return open(ss)
+			}
+		})
 		c := r.open(t, "Authorization: Bearer x\r\nRaw-Bin: AAE\r\n")
 		if h := c.headers(); h != "content-type: application/grpc-web+proto\r\na: 1\r\nb: 2\r\nc-bin: Mw\r\n" {
 			t.Errorf("%q", h)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/textproto"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -38,8 +39,10 @@ func (s *stream) open(headers textproto.MIMEHeader, authority string) func() err
 	}
 	c := s.conn
 	c.messages.encoding = call.encoding
-	ctx := metadata.NewIncomingContext(peer.NewContext(c.ctx, c.peer()), call.metadata)
-	ctx = grpc.NewContextWithServerTransportStream(ctx, transportStream{s})
+	headed := &headedContext{Context: peer.NewContext(c.ctx, c.peer())}
+	headed.opening.Store(&withHeaders{metadata.NewIncomingContext(headed.Context, call.metadata)})
+	defer headed.opening.Store(nil)
+	ctx := grpc.NewContextWithServerTransportStream(headed, transportStream{s})
 	if !call.timed {
 		s.ctx = c.endpoint.cfg.Context(ctx, c)
 		return c.endpoint.cfg.Open(s)
@@ -56,6 +59,24 @@ func (s *stream) open(headers textproto.MIMEHeader, authority string) func() err
 		defer stop()
 		return inTime()
 	}
+}
+
+// headedContext is a call's context that has the client's headers, with its token,
+// while the call opens, and drops them then: they are as large as the rest of a
+// connection that does nothing, and nobody asks for them again.
+type headedContext struct {
+	context.Context
+	opening atomic.Pointer[withHeaders] // nil once the call is open
+}
+
+type withHeaders struct{ context.Context }
+
+// Value returns what the context has under a key.
+func (c *headedContext) Value(key any) any {
+	if opening := c.opening.Load(); opening != nil {
+		return opening.Value(key)
+	}
+	return c.Context.Value(key)
 }
 
 // peer is who is at the other end, as grpc-go tells it.
