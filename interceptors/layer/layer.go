@@ -84,10 +84,14 @@ func (c *Call) recover(err *error) {
 	}
 }
 
-// Stream returns the layers as one interceptor.
+// Stream returns the layers as one interceptor. Streams are opened on goroutines of
+// their own, since to look at a token takes a deep stack, which a stream that rests
+// would keep.
 func (l *Layers) Stream() grpc.StreamServerInterceptor {
 	return func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-		return l.Open(ss, info).Serve(srv, handler)
+		opened := make(chan *Call, 1)
+		go func() { opened <- l.Open(ss, info) }()
+		return (<-opened).Serve(srv, handler)
 	}
 }
 

@@ -8,16 +8,35 @@ import (
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
 )
 
-// receive reads requests and carries them out, one after the other, until the
-// stream ends.
+// receive reads requests and has them carried out, one after the other, until the
+// stream ends. To carry one out takes a deep stack, which the goroutine that waits here
+// for the next would keep.
 func (s *Session) receive() {
+	goesOn := make(chan bool, 1)
 	s.receiving(func() {
-		for s.receiveNext() {
-			if s.out.claim() { // an answer that nobody was called for
-				s.srv.hands.do(s.pumpAside)
+		for {
+			req, err := s.stream.Recv()
+			s.srv.hands.do(func() {
+				more := false
+				s.receiving(func() { more = s.takeAside(req, err) })
+				goesOn <- more
+			})
+			if !<-goesOn {
+				return
 			}
 		}
 	})
+}
+
+// takeAside is take for a carrier whose Send may wait.
+func (s *Session) takeAside(req *pb.SubscribeRequest, err error) bool {
+	if !s.take(req, err) {
+		return false
+	}
+	if s.out.claim() { // an answer that nobody was called for
+		s.srv.hands.do(s.pumpAside)
+	}
+	return true
 }
 
 // receiving ends the session with the panic that a request may bring about.
@@ -69,8 +88,10 @@ func (s *Session) receivePending() {
 
 // receiveNext reads one request and carries it out. It reports false when there
 // will be no other.
-func (s *Session) receiveNext() bool {
-	req, err := s.stream.Recv()
+func (s *Session) receiveNext() bool { return s.take(s.stream.Recv()) }
+
+// take carries out what was received.
+func (s *Session) take(req *pb.SubscribeRequest, err error) bool {
 	switch {
 	case errors.Is(err, errSaidAll):
 		return false
