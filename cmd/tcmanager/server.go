@@ -233,8 +233,9 @@ const (
 	maxStreams        = 1000     // calls at once on one connection
 	connectionTimeout = 10 * time.Second
 	// writeBufferSize lets the transport join the frames of many small events
-	// into one write.
-	writeBufferSize = 64 << 10
+	// into one write. While it sends a connection holds one: a storm of those that
+	// come back would be as many.
+	writeBufferSize = 32 << 10
 	readBufferSize  = 16 << 10
 )
 
