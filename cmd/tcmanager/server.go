@@ -140,7 +140,7 @@ func newServer(ctx context.Context, c config.Config, log *slog.Logger) (_ *serve
 	if err := s.newGRPC(registry); err != nil {
 		return nil, err
 	}
-	return s, s.newHTTP(registry, verifier)
+	return s, s.newHTTP(registry, verifier) //nolint:contextcheck // calls come with contexts of their own
 }
 
 // newIdentity makes what checks and signs tokens. With --dev the secret of the
