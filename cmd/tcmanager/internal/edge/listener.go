@@ -2,7 +2,6 @@ package edge
 
 import (
 	"net"
-	"sync"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -49,7 +48,7 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 		}
 		if l.open.Add(1) <= l.limit {
 			l.gauge.Inc()
-			return &limitedConn{Conn: c, release: sync.OnceFunc(func() { l.open.Add(-1); l.gauge.Dec() })}, nil
+			return &limitedConn{Conn: c, of: l}, nil
 		}
 		l.open.Add(-1)
 		l.refused.Inc()
@@ -60,12 +59,16 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 
 type limitedConn struct {
 	net.Conn
-	release func()
-	ready   readyReader
+	of     *limitedListener
+	closed atomic.Bool
+	ready  *readyReader // made by the first ReadOnReady
 }
 
 func (c *limitedConn) Close() error {
-	c.release()
+	if !c.closed.Swap(true) {
+		c.of.open.Add(-1)
+		c.of.gauge.Dec()
+	}
 	return c.Conn.Close()
 }
 

@@ -26,8 +26,8 @@ type readyReader struct {
 	err  error
 }
 
-func (r *readyReader) init(raw syscall.RawConn) {
-	r.raw = raw
+func newReadyReader(raw syscall.RawConn) *readyReader {
+	r := &readyReader{raw: raw}
 	r.read = func(fd uintptr) bool {
 		r.buf = r.pool.Get(r.size)
 		for {
@@ -42,6 +42,7 @@ func (r *readyReader) init(raw syscall.RawConn) {
 		}
 		return !errors.Is(r.err, syscall.EAGAIN)
 	}
+	return r
 }
 
 // ReadOnReady waits for something to read, and only then takes a buffer for it from
@@ -49,8 +50,7 @@ func (r *readyReader) init(raw syscall.RawConn) {
 // hold the buffer that it reads into. The caller gives the buffer back once it has
 // looked at the n bytes. One goroutine reads.
 func (c *limitedConn) ReadOnReady(size int, pool mem.BufferPool) (buf *[]byte, n int, err error) {
-	r := &c.ready
-	if r.raw == nil {
+	if c.ready == nil {
 		tcp := websocket.TCP(c.Conn)
 		if tcp == nil {
 			return readWaiting(c.Conn, size, pool)
@@ -59,8 +59,9 @@ func (c *limitedConn) ReadOnReady(size int, pool mem.BufferPool) (buf *[]byte, n
 		if err != nil {
 			return nil, 0, err
 		}
-		r.init(raw)
+		c.ready = newReadyReader(raw)
 	}
+	r := c.ready
 	r.size, r.pool, r.buf, r.n, r.err = size, pool, nil, 0, nil
 	err = r.raw.Read(r.read)
 	buf = r.buf
