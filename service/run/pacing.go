@@ -8,9 +8,9 @@ import (
 // milliseconds committed together: a commit costs about as much as a hundred results.
 const (
 	// pacingEvery is the least time between the beginnings of two such commits.
-	pacingEvery = 8 * time.Millisecond
+	pacingEvery = 16 * time.Millisecond
 	// pacingQuiet is for how long nothing comes before a commit isn't put off any longer.
-	pacingQuiet = 2 * time.Millisecond
+	pacingQuiet = 4 * time.Millisecond
 	// pacingItems and pacingBytes are worth a commit.
 	pacingItems = 1000
 	pacingBytes = 1 << 20

@@ -662,7 +662,7 @@ func (s *Service) disconnect(ctx context.Context, key shardKey, incarnation uint
 		return err
 	})
 	if err == nil && told != nil {
-		s.progress.note(*told)
+		s.progress.note(*told, false)
 	}
 	return err
 }
