@@ -46,8 +46,8 @@ var allowed = []struct {
 
 	// What is kept.
 	{"service/store", []string{"service/event", "service/fault"}},
-	{"service/store/memory", []string{"service/store", "service/event"}},
 	{"service/store/column", []string{"service/store"}},
+	{"service/store/memory", []string{"service/store", "service/store/column", "service/event"}},
 	{"service/store/storetest", []string{"service/store", "service/event"}},
 	{"service/store/sqlite", []string{"service/store", "service/store/memory", "service/store/column", "service/event", "service/disk"}},
 	{"service/store/postgres/pgtest", nil},

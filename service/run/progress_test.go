@@ -58,7 +58,7 @@ func TestProgressThatIsNotedLateDoesNotGoBack(t *testing.T) {
 			told = append(told, ev.GetRunProgress().Counts.Total)
 		})
 		note := func(n uint32) {
-			p.note(progressOf{RunProgress: &pb.RunProgress{RunId: "r", Counts: &pb.Counts{Total: n}}, projectID: "p", at: uint64(n)})
+			p.note(progressOf{RunProgress: &pb.RunProgress{RunId: "r", Counts: &pb.Counts{Total: n}}, projectID: "p", at: uint64(n)}, false)
 		}
 		note(1)
 		note(3)

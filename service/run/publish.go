@@ -59,6 +59,7 @@ type publisher struct {
 	heard       atomic.Int64 // when something was last received, in Unix nanoseconds
 	key         shardKey     // zero until the shard is open
 	incarnation uint64
+	pacing      pacing // of the commits
 }
 
 // PublishResults serves one runner. It only waits: one goroutine receives, one
@@ -382,7 +383,8 @@ func (p *publisher) frame(ctx context.Context, r received, frames <-chan receive
 		switch f := r.req.Frame.(type) {
 		case *pb.PublishResultsRequest_Batch:
 			var batches []batch
-			batches, next = gather(batch{f.Batch, r.bad}, frames)
+			batches, next = p.gather(ctx, batch{f.Batch, r.bad}, frames)
+			p.pacing.begin(time.Now())
 			err = p.batches(ctx, batches)
 		case *pb.PublishResultsRequest_Finish:
 			err = p.finish(ctx, f.Finish)
@@ -397,23 +399,71 @@ func (p *publisher) frame(ctx context.Context, r received, frames <-chan receive
 	return nil
 }
 
-// gather adds the batches that are waiting already to a first one, so that they
-// share a commit. It returns also the request that is no good batch, if it met one.
-func gather(first batch, frames <-chan received) ([]batch, received) {
-	batches, items := []batch{first}, len(first.Items)
-	for items < itemsCommit {
+// gathered is what shares a commit.
+type gathered struct {
+	batches []batch
+	items   int
+}
+
+func (g *gathered) add(b batch) {
+	g.batches, g.items = append(g.batches, b), g.items+len(b.Items)
+}
+
+// gather adds the batches that are waiting already to a first one, and those that come
+// while the commit is put off. It returns also the request that is no good batch, if
+// it met one.
+func (p *publisher) gather(ctx context.Context, first batch, frames <-chan received) ([]batch, received) {
+	g := gathered{}
+	g.add(first)
+	for g.items < itemsCommit {
 		select {
 		case r := <-frames:
 			b := r.req.GetBatch()
 			if b == nil || r.err != nil {
-				return batches, r
+				return g.batches, r
 			}
-			batches, items = append(batches, batch{b, r.bad}), items+len(b.Items)
+			g.add(batch{b, r.bad})
+			continue
 		default:
-			return batches, received{}
+		}
+		break
+	}
+	if g.items >= pacingItems {
+		return g.batches, received{}
+	}
+	left := p.pacing.wait(time.Now())
+	if left == 0 {
+		return g.batches, received{}
+	}
+	next := p.putOff(ctx, &g, frames, left)
+	return g.batches, next
+}
+
+// putOff gathers what comes for so long, or until it is enough or nothing more comes.
+// It returns the request that is no good batch, if it met one.
+func (p *publisher) putOff(ctx context.Context, g *gathered, frames <-chan received, left time.Duration) received {
+	until := time.Now().Add(left)
+	timer := time.NewTimer(min(left, pacingQuiet))
+	defer timer.Stop()
+	for bytes := 0; g.items < pacingItems && bytes < pacingBytes; {
+		select {
+		case r := <-frames:
+			b := r.req.GetBatch()
+			if b == nil || r.err != nil {
+				return r
+			}
+			g.add(batch{b, r.bad})
+			bytes += proto.Size(b)
+			timer.Reset(min(time.Until(until), pacingQuiet))
+		case now := <-timer.C:
+			p.pacing.tried(!now.Before(until) && len(g.batches) > 1)
+			return received{}
+		case <-ctx.Done():
+			return received{}
 		}
 	}
-	return batches, received{}
+	p.pacing.tried(true)
+	return received{}
 }
 
 // batches commits batches together and acks them.
@@ -612,7 +662,7 @@ func (s *Service) disconnect(ctx context.Context, key shardKey, incarnation uint
 		return err
 	})
 	if err == nil && told != nil {
-		s.progress.note(*told)
+		s.progress.note(*told, false)
 	}
 	return err
 }

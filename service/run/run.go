@@ -285,14 +285,24 @@ func (s *Service) change(ctx context.Context, runID string, caller identity.Call
 // update runs fn on a run in a transaction, and tells its readers how far it is.
 func (s *Service) update(ctx context.Context, runID string, fn func(store.Tx, *Live) error) error {
 	var told progressOf
+	carried := false
 	err := s.store.Update(ctx, func(tx store.Tx) (err error) {
-		told, err = s.with(tx, runID, fn)
+		if told, err = s.with(tx, runID, fn); err != nil {
+			return err
+		}
+		if drafts := s.progress.carry(told); len(drafts) > 0 {
+			carried = true
+			_, err = tx.Append(drafts...)
+		}
 		return err
 	})
 	if err != nil {
+		if carried {
+			s.progress.lost(runID)
+		}
 		return err
 	}
-	s.progress.note(told)
+	s.progress.note(told, carried)
 	return nil
 }
 

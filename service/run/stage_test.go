@@ -55,7 +55,8 @@ func onStage(t *testing.T, cfg Config, fn func(*testing.T, *stage)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
-		st := &stage{t: t, Scene: scene.New(t)}
+		st := &stage{t: t}
+		st.Scene = scene.Listening(t, st.hear)
 		cfg.Progress = st.hear
 		st.cfg = cfg
 		st.runs = New(st.Store, cfg)
@@ -81,8 +82,16 @@ func (st *stage) hear(events []event.Event) {
 			st.t.Error(err)
 			continue
 		}
+		if ev.GetRunProgress() == nil {
+			continue
+		}
 		st.told = append(st.told, told{e.Room, time.Now(), ev.GetRunProgress()})
 	}
+}
+
+// Heard returns what was told but progress, which is told when it is time.
+func (st *stage) Heard() []*pb.Event {
+	return slices.DeleteFunc(st.Scene.Heard(), func(ev *pb.Event) bool { return ev.GetRunProgress() != nil })
 }
 
 // sweeping lets the service sweep until the test ends.

@@ -57,12 +57,17 @@ type names struct {
 	projects memory.Cache[string, int64]
 	runs     memory.Cache[string, runRef]
 	cases    memory.Cache[string, int64]
+
+	// These change, and each commit of a runner asks for them.
+	shards memory.Shards
+	roles  memory.Roles
 }
 
 func newNames() names {
 	return names{
 		memory.NewCache[suiteKey, int64](), memory.NewCache[nameKey, int64](), memory.NewCache[testKey, struct{}](),
 		memory.NewCache[string, int64](), memory.NewCache[string, int64](), memory.NewCache[string, runRef](), memory.NewCache[string, int64](),
+		memory.NewShards(), memory.NewRoles(),
 	}
 }
 
@@ -73,7 +78,7 @@ type cache interface {
 }
 
 func (n *names) each(fn func(cache)) {
-	for _, c := range []cache{&n.suites, &n.tests, &n.known, &n.users, &n.projects, &n.runs, &n.cases} {
+	for _, c := range []cache{&n.suites, &n.tests, &n.known, &n.users, &n.projects, &n.runs, &n.cases, &n.shards, &n.roles} {
 		fn(c)
 	}
 }

@@ -151,6 +151,18 @@ func (r *reader) Role(projectID, userID string) (role pb.Role, err error) {
 	return role, nil
 }
 
+// Role returns a member's role, as this transaction has it.
+func (t *tx) Role(projectID, userID string) (pb.Role, error) {
+	if role, ok := t.w.names.roles.Get(projectID, userID); ok {
+		return role, t.w.broken
+	}
+	role, err := t.reader.Role(projectID, userID)
+	if err == nil {
+		t.w.names.roles.Put(projectID, userID, role)
+	}
+	return role, err
+}
+
 // Members returns a project's members.
 func (r *reader) Members(projectID string) ([]*pb.Member, error) {
 	members, err := all(r, func(rows rows) (*pb.Member, error) {
@@ -175,8 +187,12 @@ func (t *tx) PutMember(projectID, userID string, role pb.Role) error {
 	if err != nil {
 		return fmt.Errorf("store a member: %w", err)
 	}
-	return t.note(`INSERT INTO members (project, user_num, role) VALUES ($1, $2, $3)
+	err = t.note(`INSERT INTO members (project, user_num, role) VALUES ($1, $2, $3)
 		ON CONFLICT (project, user_num) DO UPDATE SET role = excluded.role`, project, user, int64(role))
+	if err == nil {
+		t.w.names.roles.Put(projectID, userID, role)
+	}
+	return err
 }
 
 // DeleteMember ends a membership.
@@ -189,5 +205,6 @@ func (t *tx) DeleteMember(projectID, userID string) error {
 	if err != nil {
 		return fmt.Errorf("delete member %s of project %s: %w", userID, projectID, err)
 	}
+	t.w.names.roles.Drop(projectID, userID)
 	return nil
 }

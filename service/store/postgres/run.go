@@ -263,6 +263,18 @@ func (r *reader) Shard(runID, name string) (store.Shard, error) {
 	return shards[0], nil
 }
 
+// Shard returns a shard of a run, as this transaction has it.
+func (t *tx) Shard(runID, name string) (store.Shard, error) {
+	if shard, ok := t.w.names.shards.Get(runID, name); ok {
+		return shard, t.w.broken
+	}
+	shard, err := t.reader.Shard(runID, name)
+	if err == nil {
+		t.w.names.shards.Put(shard)
+	}
+	return shard, err
+}
+
 // PutShard makes or changes a shard.
 func (t *tx) PutShard(s store.Shard) error {
 	run, err := t.runRef(s.RunID)
@@ -283,6 +295,7 @@ func (t *tx) PutShard(s store.Shard) error {
 	if err != nil {
 		return fmt.Errorf("store shard %q of run %s: %w", s.Name, s.RunID, err)
 	}
+	t.w.names.shards.Put(s)
 	return nil
 }
 

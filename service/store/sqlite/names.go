@@ -26,29 +26,45 @@ type (
 	}
 )
 
-// names is the writer's memory of suite_names, test_names and tests.
+// names is the writer's memory of rows: of suite_names, test_names and tests, and of
+// what each commit of a runner asks for.
 type names struct {
 	suites memory.Cache[suiteKey, int64]
 	tests  memory.Cache[nameKey, testName]
+	runs   memory.Cache[string, knownRun]
+	shards memory.Shards
+	roles  memory.Roles
 }
 
 func newNames() names {
-	return names{memory.NewCache[suiteKey, int64](), memory.NewCache[nameKey, testName]()}
+	return names{
+		memory.NewCache[suiteKey, int64](), memory.NewCache[nameKey, testName](), memory.NewCache[string, knownRun](),
+		memory.NewShards(), memory.NewRoles(),
+	}
 }
 
 func (n *names) mark() {
 	n.suites.Mark()
 	n.tests.Mark()
+	n.runs.Mark()
+	n.shards.Mark()
+	n.roles.Mark()
 }
 
 func (n *names) undo() {
 	n.suites.Undo()
 	n.tests.Undo()
+	n.runs.Undo()
+	n.shards.Undo()
+	n.roles.Undo()
 }
 
 func (n *names) clear() {
 	n.suites.Clear()
 	n.tests.Clear()
+	n.runs.Clear()
+	n.shards.Clear()
+	n.roles.Clear()
 }
 
 // suiteName returns the number of a suite's name, giving it one if need be.

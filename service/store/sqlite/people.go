@@ -102,6 +102,18 @@ func (r *reader) Role(projectID, userID string) (role pb.Role, err error) {
 	return role, nil
 }
 
+// Role returns a member's role, as this transaction has it.
+func (t *tx) Role(projectID, userID string) (pb.Role, error) {
+	if role, ok := t.w.names.roles.Get(projectID, userID); ok {
+		return role, t.c.broken
+	}
+	role, err := t.reader.Role(projectID, userID)
+	if err == nil {
+		t.w.names.roles.Put(projectID, userID, role)
+	}
+	return role, err
+}
+
 // Members returns a project's members.
 func (r *reader) Members(projectID string) ([]*pb.Member, error) {
 	members, err := all(r.c, func(rows *sql.Rows) (*pb.Member, error) {
@@ -131,6 +143,7 @@ func (t *tx) PutMember(projectID, userID string, role pb.Role) error {
 	if err != nil {
 		return fmt.Errorf("store member %s of project %s: %w", userID, projectID, err)
 	}
+	t.w.names.roles.Put(projectID, userID, role)
 	return nil
 }
 
@@ -141,5 +154,6 @@ func (t *tx) DeleteMember(projectID, userID string) error {
 	if err != nil {
 		return fmt.Errorf("delete member %s of project %s: %w", userID, projectID, err)
 	}
+	t.w.names.roles.Drop(projectID, userID)
 	return nil
 }

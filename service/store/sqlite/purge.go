@@ -72,6 +72,10 @@ func (t *tx) TrimRun(id string) error {
 // DeleteRun leaves of a run what keeps its id, its number and its key taken.
 func (t *tx) DeleteRun(id string) error {
 	run, err := t.runRef(id)
+	var shards []store.Shard
+	if err == nil {
+		shards, err = t.shards(run.num, id)
+	}
 	if err == nil {
 		_, err = t.c.exec(`UPDATE runs SET kept = 0, state = 0, end_reason = 0, source = '', name = '', total = 0, started_at = NULL, ended_at = NULL, data = NULL
 			WHERE num = ?`, run.num)
@@ -81,6 +85,10 @@ func (t *tx) DeleteRun(id string) error {
 	}
 	if err != nil {
 		return fmt.Errorf("delete run %s: %w", id, err)
+	}
+	t.w.names.runs.Drop(id)
+	for _, s := range shards {
+		t.w.names.shards.Drop(id, s.Name)
 	}
 	return nil
 }

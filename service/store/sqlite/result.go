@@ -64,7 +64,7 @@ func (t *tx) PutResults(runID string, results []store.Result) error {
 	if len(results) == 0 {
 		return nil
 	}
-	run, err := t.runRef(runID)
+	run, err := t.run(runID)
 	if err != nil {
 		return fmt.Errorf("store results: %w", err)
 	}
@@ -73,10 +73,14 @@ func (t *tx) PutResults(runID string, results []store.Result) error {
 		at := 0
 		err = inRows(results, func(some []store.Result) error {
 			at += len(some)
-			return t.putResults(run, some, names[at-len(some):at])
+			return t.putResults(run.runRef, some, names[at-len(some):at])
 		})
 	}
-	if err == nil {
+	if !run.retried && slices.ContainsFunc(results, func(r store.Result) bool { return r.Attempt > 1 }) {
+		run.retried = true
+		t.w.names.runs.Put(strings.Clone(runID), run)
+	}
+	if err == nil && run.retried {
 		err = t.markLast(run.num, results)
 	}
 	if err != nil {

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"database/sql"
 	"fmt"
+	"strings"
 
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
 	"github.com/tcmanager/tcmanager/service/event"
@@ -19,6 +20,35 @@ func (r *reader) runRef(id string) (ref runRef, err error) {
 		return runRef{}, fmt.Errorf("run %s: %w", id, err)
 	}
 	return ref, nil
+}
+
+// knownRun is what the writer remembers of a run that is kept.
+type knownRun struct {
+	runRef
+	retried bool // some test may have more than one attempt
+}
+
+// run returns what is remembered of a run.
+func (t *tx) run(id string) (knownRun, error) {
+	if run, ok := t.w.names.runs.Get(id); ok {
+		return run, t.c.broken
+	}
+	ref, err := t.reader.runRef(id)
+	if err != nil {
+		return knownRun{}, err
+	}
+	run := knownRun{runRef: ref}
+	err = t.c.row("SELECT EXISTS (SELECT 1 FROM results WHERE run = ? AND attempt > 1)", []any{ref.num}, &run.retried)
+	if err != nil {
+		return knownRun{}, fmt.Errorf("attempts of run %s: %w", id, err)
+	}
+	t.w.names.runs.Put(strings.Clone(id), run)
+	return run, nil
+}
+
+func (t *tx) runRef(id string) (runRef, error) {
+	run, err := t.run(id)
+	return run.runRef, err
 }
 
 const selectRun = `SELECT r.num, r.id, p.id, r.number, r.key, r.kept, r.data
@@ -228,6 +258,18 @@ func (r *reader) Shard(runID, name string) (store.Shard, error) {
 	return shards[0], nil
 }
 
+// Shard returns a shard of a run, as this transaction has it.
+func (t *tx) Shard(runID, name string) (store.Shard, error) {
+	if shard, ok := t.w.names.shards.Get(runID, name); ok {
+		return shard, t.c.broken
+	}
+	shard, err := t.reader.Shard(runID, name)
+	if err == nil {
+		t.w.names.shards.Put(shard)
+	}
+	return shard, err
+}
+
 // PutShard makes or changes a shard.
 func (t *tx) PutShard(s store.Shard) error {
 	run, err := t.runRef(s.RunID)
@@ -245,6 +287,7 @@ func (t *tx) PutShard(s store.Shard) error {
 	if err != nil {
 		return fmt.Errorf("store shard %q of run %s: %w", s.Name, s.RunID, err)
 	}
+	t.w.names.shards.Put(s)
 	return nil
 }
 

@@ -61,6 +61,56 @@ func (e *env) gather(n int, update func(i int) error) []error {
 }
 
 var updateTests = []test{
+	{"shards and roles are as the transaction has them, also after one that was undone", func(e *env) {
+		e.update(populate)
+		shard := store.Shard{RunID: runID, Name: "x", State: pb.ShardState_SHARD_STATE_LIVE, Incarnation: 1, Committed: 1, ChangedAt: noon}
+		has := func(tx store.Tx, committed uint64, role pb.Role) error {
+			s, err := tx.Shard(runID, "x")
+			r, errRole := tx.Role(projectID, "ada")
+			if errRole != nil && !errors.Is(errRole, store.ErrNotFound) {
+				return errRole
+			}
+			if want := shard; err == nil {
+				if want.Committed = committed; s != want || r != role {
+					err = fmt.Errorf("the transaction has %+v and %v, want %+v and %v", s, r, want, role)
+				}
+			}
+			return err
+		}
+		put := func(tx store.Tx, committed uint64, role pb.Role) error {
+			s := shard
+			s.Committed = committed
+			return errors.Join(tx.PutShard(s), tx.PutMember(projectID, "ada", role), has(tx, committed, role))
+		}
+		undone := func(fn func(tx store.Tx) error) {
+			e.Helper()
+			e.refuses(errUndo, func(tx store.Tx) error {
+				if err := fn(tx); err != nil {
+					return err
+				}
+				return errUndo
+			})
+		}
+		const tester, owner, none = pb.Role_ROLE_TESTER, pb.Role_ROLE_OWNER, pb.Role_ROLE_UNSPECIFIED
+		e.update(func(tx store.Tx) error { return put(tx, 1, tester) })
+		undone(func(tx store.Tx) error { return put(tx, 9, owner) })
+		e.update(func(tx store.Tx) error { return has(tx, 1, tester) })
+		undone(func(tx store.Tx) error { return errors.Join(tx.DeleteMember(projectID, "ada"), has(tx, 1, none)) })
+		e.update(func(tx store.Tx) error { return has(tx, 1, tester) })
+		e.update(func(tx store.Tx) error { return put(tx, 2, owner) })
+		e.update(func(tx store.Tx) error {
+			return errors.Join(has(tx, 2, owner), tx.DeleteMember(projectID, "ada"), has(tx, 2, none))
+		})
+		gone := func(tx store.Tx) error {
+			if _, err := tx.Shard(runID, "x"); !errors.Is(err, store.ErrNotFound) {
+				return fmt.Errorf("the shard of a deleted run: %w", err)
+			}
+			return nil
+		}
+		undone(func(tx store.Tx) error { return errors.Join(tx.DeleteRun(runID), gone(tx)) })
+		e.update(func(tx store.Tx) error { return errors.Join(has(tx, 2, none), tx.DeleteRun(runID), gone(tx)) })
+		e.update(gone)
+	}},
 	{"an error undoes all that the function did, and nothing else", func(e *env) {
 		e.update(populate)
 		err := e.s.Update(e.ctx, func(tx store.Tx) error {
