@@ -223,6 +223,23 @@ func (r *Router) Bookmark(name event.Room, at event.Position, frame wire.Frame) 
 	}
 }
 
+// HasOthers reports whether anybody but sub hears a room.
+func (r *Router) HasOthers(name event.Room, sub Subscriber) bool {
+	in := r.in(name)
+	if in == nil {
+		return false
+	}
+	in.mu.Lock()
+	subs := in.subs
+	in.mu.Unlock()
+	for _, s := range subs {
+		if s.sub != sub && !s.left.Load() {
+			return true
+		}
+	}
+	return false
+}
+
 // Names returns the rooms that have subscribers, in no order.
 func (r *Router) Names() []event.Room {
 	r.mu.RLock()

@@ -61,6 +61,25 @@ func TestABatchIsOneClassAndItsWireIsTheEventsJoined(t *testing.T) {
 	}
 }
 
+func TestOthersAreWhoeverElseIsInTheRoom(t *testing.T) {
+	r := New()
+	var a, b ear
+	want := func(others bool) {
+		t.Helper()
+		if got := r.HasOthers("testrun:a", &a); got != others {
+			t.Errorf("there are others: %v, want %v", got, others)
+		}
+	}
+	want(false)
+	defer r.Subscribe("testrun:a", &a)()
+	defer r.Subscribe("testrun:b", &b)()
+	want(false)
+	leave := r.Subscribe("testrun:a", &b)
+	want(true)
+	leave()
+	want(false)
+}
+
 func TestWhoLeftHearsNothingAndEmptyRoomsAreForgotten(t *testing.T) {
 	r := New()
 	var a, b ear

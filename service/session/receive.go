@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
@@ -12,7 +13,8 @@ import (
 // stream ends.
 func (s *Session) receive() {
 	s.receiving(func() {
-		for s.receiveNext() {
+		var r received
+		for s.receiveNext(&r) {
 			if s.out.claim() { // an answer that nobody was called for
 				s.srv.hands.do(s.pumpAside)
 			}
@@ -60,18 +62,23 @@ func (s *Session) listen() {
 // receivePending carries out the requests that have come, and then sends what
 // answers to signals wait: one for all of them.
 func (s *Session) receivePending() {
-	for s.receiveNext() && s.direct.Pending() {
+	r := receiveds.Get().(*received) //nolint:forcetypeassert // it is ours
+	for s.receiveNext(r) && s.direct.Pending() {
 	}
+	r.other = nil
+	receiveds.Put(r)
 	if s.out.claim() {
 		s.pump(false, time.Now())
 	}
 }
 
+// receiveds are those of sessions that receive nothing at the moment.
+var receiveds = sync.Pool{New: func() any { return new(received) }}
+
 // receiveNext reads one request and carries it out. It reports false when there
 // will be no other.
-func (s *Session) receiveNext() bool {
-	req, err := s.stream.Recv()
-	switch {
+func (s *Session) receiveNext(r *received) bool {
+	switch err := s.recv(r); {
 	case errors.Is(err, errSaidAll):
 		return false
 	case err != nil:
@@ -82,7 +89,7 @@ func (s *Session) receiveNext() bool {
 	}
 	now := time.Now()
 	if s.id == "" {
-		if err := s.greet(req); err != nil {
+		if err := s.greet(r.request()); err != nil {
 			s.end(err)
 			return false
 		}
@@ -93,13 +100,29 @@ func (s *Session) receiveNext() bool {
 		return false
 	}
 	s.heardAt.Store(now.UnixNano())
-	if s.isQuick(req) {
+	if r.isActivity && s.signalAtOnce(&r.activity, now) {
+		return s.ctx.Err() == nil
+	}
+	if req := r.request(); req.GetPing() != nil {
 		s.handle(s.ctx, req)
 	} else {
 		s.carryOut(s.ctx, req)
 	}
 	s.out.paced(s.ctx)
 	return s.ctx.Err() == nil
+}
+
+// recv reads one request.
+func (s *Session) recv(r *received) error {
+	if grpc, is := s.stream.(grpcStream); is {
+		return grpc.RecvMsg(r)
+	}
+	req, err := s.stream.Recv()
+	if err != nil {
+		return err
+	}
+	r.take(req)
+	return nil
 }
 
 // carryOut handles a request that may take its time.
