@@ -237,10 +237,11 @@ func TestWhoComesMeanwhileMissesNothing(t *testing.T) {
 		own, other := &ear{t: t}, &ear{t: t}
 		r.Subscribe(room, own)
 		h.Enter(room, anna, "tab1", false)
+		others := r.Others(room, own)
 		var moving sync.WaitGroup
 		moving.Go(func() {
 			for i := range 20 {
-				h.Update(room, anna.Id, "tab1", fmt.Sprint("f", i), pb.ActivityState_ACTIVITY_STATE_FOCUSED, func() bool { return r.HasOthers(room, own) })
+				h.Update(room, anna.Id, "tab1", fmt.Sprint("f", i), pb.ActivityState_ACTIVITY_STATE_FOCUSED, others)
 			}
 		})
 		r.Subscribe(room, other)

@@ -15,6 +15,7 @@ func (s *Session) receive() {
 	s.receiving(func() {
 		var r received
 		for s.receiveNext(&r) {
+			r.at = time.Time{} // the next one may take its time to come
 			if s.out.claim() { // an answer that nobody was called for
 				s.srv.hands.do(s.pumpAside)
 			}
@@ -65,7 +66,7 @@ func (s *Session) receivePending() {
 	r := receiveds.Get().(*received) //nolint:forcetypeassert // it is ours
 	for s.receiveNext(r) && s.direct.Pending() {
 	}
-	r.other = nil
+	r.other, r.at = nil, time.Time{}
 	receiveds.Put(r)
 	if s.out.claim() {
 		s.pump(false, time.Now())
@@ -87,7 +88,10 @@ func (s *Session) receiveNext(r *received) bool {
 	case s.ctx.Err() != nil: // a newer stream may have taken the session over
 		return false
 	}
-	now := time.Now()
+	if r.at.IsZero() {
+		r.at = time.Now()
+	}
+	now := r.at
 	if s.id == "" {
 		if err := s.greet(r.request()); err != nil {
 			s.end(err)
@@ -103,6 +107,7 @@ func (s *Session) receiveNext(r *received) bool {
 	if r.isActivity && s.signalAtOnce(&r.activity, now) {
 		return s.ctx.Err() == nil
 	}
+	r.at = time.Time{}
 	if req := r.request(); req.GetPing() != nil {
 		s.handle(s.ctx, req)
 	} else {

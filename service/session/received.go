@@ -2,6 +2,7 @@ package session
 
 import (
 	"slices"
+	"time"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -17,6 +18,7 @@ type received struct {
 	isActivity bool
 	activity   activity
 	other      *pb.SubscribeRequest // nil if it is an activity that came encoded
+	at         time.Time            // when it came, or one a moment before; zero until it was looked at
 
 	room   string    // the one that was named last, and
 	fields [4]string // some fields: who types says the same ones again

@@ -78,8 +78,7 @@ func (s *Session) permit(room event.Room, rights uint64) {
 	}
 	m.shows.rights, m.shows.until = rights, time.Now().Add(permissionLasts)
 	if m.shows.heard == nil {
-		router, place := s.srv.deps.Router, m.place
-		m.shows.heard = func() bool { return router.HasOthers(room, place) }
+		m.shows.heard = s.srv.deps.Router.Others(room, m.place)
 	}
 }
 
