@@ -180,7 +180,7 @@ func TestTypingThatWentOnElsewhereEndsThere(t *testing.T) {
 		l.want("anna ONLINE 1", "anna TYPING title", "anna LEFT title", "anna TYPING steps")
 		time.Sleep(5*time.Second - 1)
 		l.want()
-		time.Sleep(2)
+		time.Sleep(2 * time.Nanosecond)
 		synctest.Wait()
 		l.want("anna FOCUSED steps")
 		time.Sleep(time.Minute)
