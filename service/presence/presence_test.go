@@ -195,7 +195,13 @@ func TestWhatNobodyElseHearsIsFoundByWhoComesLater(t *testing.T) {
 	inBubble(t, func(t *testing.T, h *Hub, l *log) {
 		h.Enter(room, anna, "tab1", false)
 		others := false
-		heard := func() bool { return others }
+		heard := func() bool {
+			if h.mu.TryLock() { // who comes between the question and the change would miss it
+				h.mu.Unlock()
+				t.Error("it was asked who hears without the lock")
+			}
+			return others
+		}
 		h.Update(room, anna.Id, "tab1", "title", pb.ActivityState_ACTIVITY_STATE_FOCUSED, heard)
 		h.Update(room, anna.Id, "tab1", "steps", pb.ActivityState_ACTIVITY_STATE_FOCUSED, heard)
 		l.want("anna ONLINE 1")
