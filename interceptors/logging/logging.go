@@ -52,7 +52,7 @@ func Stream(log *slog.Logger) layer.Layer {
 		l := &line{began: time.Now()}
 		ctx := context.WithValue(ss.Context(), lineKey{}, l)
 		return layer.WithContext(ctx, ss), func(err error) error {
-			l.write(ctx, log, info.FullMethod, metrics.KindOf(info), err)
+			l.write(ctx, log, info.FullMethod, metrics.FormOf(info), err)
 			return err
 		}, nil
 	}

@@ -6,21 +6,22 @@
 //	grpc_server_msg_sent_total       messages sent
 //	grpc_server_handling_seconds     how long calls and streams took, as a histogram
 //
-// The labels are grpc_type, grpc_service and grpc_method. Only methods that
-// exist are counted, so the number of series is bounded. The names and labels are
-// those of go-grpc-middleware, which dashboards know.
+// The labels are grpc_type, grpc_service and grpc_method: the names and labels that
+// dashboards for gRPC servers know. Only methods that exist are counted, so the
+// number of series is bounded. A message costs no more than adding to a counter.
 package metrics
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/tcmanager/tcmanager/interceptors/layer"
@@ -35,14 +36,16 @@ type Metrics struct {
 	started, handled, received, sent *prometheus.CounterVec
 	seconds                          *prometheus.HistogramVec
 
-	methods sync.Map // by full name, of *method
+	methods sync.Map // from a full method and its type to its *method
 }
 
-// method has the counters of one method, so that a message costs no search for them.
+// kind is a method and what grpc_type calls its form.
+type kind struct{ fullMethod, form string }
+
+// method holds the counters of one method, found once.
 type method struct {
-	labels                  []string
-	handled                 *prometheus.CounterVec
 	started, received, sent prometheus.Counter
+	handled                 *prometheus.CounterVec // by code
 	seconds                 prometheus.Observer
 }
 
@@ -50,75 +53,89 @@ type method struct {
 func New(r prometheus.Registerer) (*Metrics, error) {
 	labels := []string{"grpc_type", "grpc_service", "grpc_method"}
 	counter := func(name, help string, more ...string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, slices.Concat(labels, more))
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, append(more, labels...))
 	}
 	m := &Metrics{
 		started:  counter("grpc_server_started_total", "Total number of RPCs started on the server."),
 		handled:  counter("grpc_server_handled_total", "Total number of RPCs completed on the server, regardless of success or failure.", "grpc_code"),
-		received: counter("grpc_server_msg_received_total", "Total number of RPC stream messages received on the server."),
-		sent:     counter("grpc_server_msg_sent_total", "Total number of gRPC stream messages sent by the server."),
+		received: counter("grpc_server_msg_received_total", "Total number of RPC messages received on the server."),
+		sent:     counter("grpc_server_msg_sent_total", "Total number of RPC messages sent by the server."),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "grpc_server_handling_seconds", Help: "Histogram of response latency (seconds) of gRPC that had been application-level handled by the server.", Buckets: buckets,
+			Name: "grpc_server_handling_seconds", Help: "How long RPCs took on the server, in seconds.", Buckets: buckets,
 		}, labels),
 	}
+	var errs []error
 	for _, c := range []prometheus.Collector{m.started, m.handled, m.received, m.sent, m.seconds} {
-		if err := r.Register(c); err != nil {
-			return nil, fmt.Errorf("register the counters of calls: %w", err)
-		}
+		errs = append(errs, r.Register(c))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("register the counters of calls: %w", err)
 	}
 	return m, nil
 }
 
 // of returns the counters of a method.
-func (m *Metrics) of(name, kind string) *method {
-	if known, ok := m.methods.Load(name); ok {
-		return known.(*method) //nolint:forcetypeassert // it is ours
+func (m *Metrics) of(fullMethod, form string) *method {
+	key := kind{fullMethod, form}
+	if found, ok := m.methods.Load(key); ok {
+		return found.(*method) //nolint:forcetypeassert // nothing else is put there
 	}
-	service, short, _ := strings.Cut(strings.TrimPrefix(name, "/"), "/")
-	labels := []string{kind, service, short}
-	known, _ := m.methods.LoadOrStore(name, &method{
-		labels: labels, handled: m.handled,
-		started:  m.started.WithLabelValues(labels...),
-		received: m.received.WithLabelValues(labels...),
-		sent:     m.sent.WithLabelValues(labels...),
-		seconds:  m.seconds.WithLabelValues(labels...),
+	service, name, _ := strings.Cut(strings.TrimPrefix(fullMethod, "/"), "/")
+	labels := prometheus.Labels{"grpc_type": form, "grpc_service": service, "grpc_method": name}
+	found, _ := m.methods.LoadOrStore(key, &method{
+		started: m.started.With(labels), received: m.received.With(labels), sent: m.sent.With(labels),
+		handled: m.handled.MustCurryWith(labels), seconds: m.seconds.With(labels),
 	})
-	return known.(*method) //nolint:forcetypeassert // it is ours
+	return found.(*method) //nolint:forcetypeassert // likewise
 }
 
-// over counts a call's end.
-func (m *method) over(began time.Time, err error) {
-	m.handled.WithLabelValues(m.labels[0], m.labels[1], m.labels[2], status.Code(err).String()).Inc()
-	m.seconds.Observe(time.Since(began).Seconds())
+// begin counts a call, and returns what counts its end.
+func (c *method) begin() (end func(error)) {
+	c.started.Inc()
+	began := time.Now()
+	return func(err error) {
+		c.handled.WithLabelValues(codeOf(err).String()).Inc()
+		c.seconds.Observe(time.Since(began).Seconds())
+	}
+}
+
+// codeOf is the code that gRPC tells a client.
+func codeOf(err error) codes.Code {
+	if s, ok := status.FromError(err); ok {
+		return s.Code()
+	}
+	return status.FromContextError(err).Code()
 }
 
 // Unary counts calls.
 func (m *Metrics) Unary() grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-		counters, began := m.of(info.FullMethod, "unary"), time.Now()
-		counters.started.Inc()
-		counters.received.Inc()
+		c := m.of(info.FullMethod, "unary")
+		end := c.begin()
+		c.received.Inc()
 		resp, err := handler(ctx, req)
 		if err == nil {
-			counters.sent.Inc()
+			c.sent.Inc()
 		}
-		counters.over(began, err)
+		end(err)
 		return resp, err
 	}
 }
 
 // Stream counts streams and their messages.
 func (m *Metrics) Stream(ss grpc.ServerStream, info *grpc.StreamServerInfo) (grpc.ServerStream, func(error) error, error) {
-	counters, began := m.of(info.FullMethod, KindOf(info)), time.Now()
-	counters.started.Inc()
-	return &stream{ServerStream: ss, counters: counters}, func(err error) error {
-		counters.over(began, err)
+	c := m.of(info.FullMethod, FormOf(info))
+	end := c.begin()
+	return &stream{ServerStream: ss, method: c}, func(err error) error {
+		end(err)
 		return err
 	}, nil
 }
 
-// KindOf names the type of a streaming method as the labels do.
-func KindOf(info *grpc.StreamServerInfo) string {
+var _ layer.Layer = (*Metrics)(nil).Stream
+
+// FormOf names the form of a streaming method as the label grpc_type does.
+func FormOf(info *grpc.StreamServerInfo) string {
 	switch {
 	case !info.IsServerStream:
 		return "client_stream"
@@ -131,13 +148,13 @@ func KindOf(info *grpc.StreamServerInfo) string {
 
 type stream struct {
 	grpc.ServerStream
-	counters *method
+	method *method
 }
 
 func (s *stream) SendMsg(m any) error {
 	err := s.ServerStream.SendMsg(m)
 	if err == nil {
-		s.counters.sent.Inc()
+		s.method.sent.Inc()
 	}
 	return err
 }
@@ -145,9 +162,7 @@ func (s *stream) SendMsg(m any) error {
 func (s *stream) RecvMsg(m any) error {
 	err := s.ServerStream.RecvMsg(m)
 	if err == nil {
-		s.counters.received.Inc()
+		s.method.received.Inc()
 	}
 	return err
 }
-
-var _ layer.Layer = (*Metrics)(nil).Stream

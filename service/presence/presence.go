@@ -77,7 +77,8 @@ type session struct {
 	idle  bool        // the user is not at the machine
 	field string      // the field the session is in; empty for none
 	state pb.ActivityState
-	quiet *time.Timer // set while typing
+	quiet *time.Timer // that ends typing; it may be set for longer than somebody types
+	types time.Time   // until when the session counts as typing, if nothing else comes
 }
 
 // New returns a hub in which nobody is.
@@ -112,6 +113,7 @@ func (s *session) stop() {
 	}
 	if s.quiet != nil {
 		s.quiet.Stop()
+		s.quiet = nil // it may have fired already
 	}
 }
 
@@ -316,24 +318,34 @@ func (h *Hub) publishLocked(room event.Room, now time.Time, actor *pb.UserRef, e
 }
 
 // Update says what a session is doing in a room. It reports false if the session
-// is not in the room.
-func (h *Hub) Update(room event.Room, userID, sessionID, field string, state pb.ActivityState) bool {
+// is not in the room. Nothing is published if heard reports that nobody but the
+// session would hear it; nil stands for one that reports true. It is called with
+// the hub's lock held, behind the change: who comes in later finds that in Room.
+func (h *Hub) Update(room event.Room, userID, sessionID, field string, state pb.ActivityState, heard func() bool) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	u, s := h.findLocked(room, userID, sessionID)
 	if s == nil {
 		return false
 	}
-	if state == pb.ActivityState_ACTIVITY_STATE_LEFT {
-		if s.field == field {
-			h.settleLocked(room, u, sessionID, s)
-		}
+	if state == pb.ActivityState_ACTIVITY_STATE_LEFT && s.field != field {
 		return true
 	}
-	if s.field != field {
-		h.settleLocked(room, u, sessionID, s)
+	before := s.field
+	s.set(field, state)
+	if state == pb.ActivityState_ACTIVITY_STATE_LEFT {
+		s.set("", pb.ActivityState_ACTIVITY_STATE_UNSPECIFIED)
 	}
-	h.setLocked(room, u, sessionID, s, field, state)
+	if state == pb.ActivityState_ACTIVITY_STATE_TYPING {
+		h.typesLocked(room, u, sessionID, s)
+	}
+	if heard != nil && !heard() {
+		return true
+	}
+	if before != "" && before != field {
+		h.showLocked(room, u, sessionID, before, pb.ActivityState_ACTIVITY_STATE_LEFT)
+	}
+	h.showLocked(room, u, sessionID, field, state)
 	return true
 }
 
@@ -351,33 +363,50 @@ func (h *Hub) settleLocked(room event.Room, u *user, sessionID string, s *sessio
 	if s.field == "" {
 		return
 	}
-	h.setLocked(room, u, sessionID, s, s.field, pb.ActivityState_ACTIVITY_STATE_LEFT)
-	s.field, s.state = "", pb.ActivityState_ACTIVITY_STATE_UNSPECIFIED
+	field := s.field
+	s.set("", pb.ActivityState_ACTIVITY_STATE_UNSPECIFIED)
+	h.showLocked(room, u, sessionID, field, pb.ActivityState_ACTIVITY_STATE_LEFT)
 }
 
-func (h *Hub) setLocked(room event.Room, u *user, sessionID string, s *session, field string, state pb.ActivityState) {
+func (s *session) set(field string, state pb.ActivityState) { s.field, s.state = field, state }
+
+// typesLocked lets typing end by itself. A timer that runs already is left alone, as
+// long as somebody types: it looks how long that holds when it fires.
+func (h *Hub) typesLocked(room event.Room, u *user, sessionID string, s *session) {
+	s.types = time.Now().Add(h.opts.Typing)
 	if s.quiet != nil {
-		s.quiet.Stop()
-		s.quiet = nil
+		return
 	}
-	s.field, s.state = field, state
-	if state == pb.ActivityState_ACTIVITY_STATE_TYPING {
-		var timer *time.Timer
-		timer = time.AfterFunc(h.opts.Typing, func() {
-			h.mu.Lock()
-			defer h.mu.Unlock()
-			if s.quiet == timer {
-				h.setLocked(room, u, sessionID, s, field, pb.ActivityState_ACTIVITY_STATE_FOCUSED)
-			}
-		})
-		s.quiet = timer
-	}
-	h.publishLocked(room, time.Now(), u.ref, &pb.Event{Payload: &pb.Event_Activity{Activity: h.activity(u, sessionID, s)}})
+	var timer *time.Timer
+	timer = time.AfterFunc(h.opts.Typing, func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if s.quiet != timer {
+			return
+		}
+		left := time.Until(s.types)
+		switch {
+		case s.state != pb.ActivityState_ACTIVITY_STATE_TYPING:
+			s.quiet = nil
+		case left > 0:
+			timer.Reset(left)
+		default:
+			s.quiet = nil
+			s.state = pb.ActivityState_ACTIVITY_STATE_FOCUSED
+			h.showLocked(room, u, sessionID, s.field, s.state)
+		}
+	})
+	s.quiet = timer
 }
 
-func (h *Hub) activity(u *user, sessionID string, s *session) *pb.Activity {
-	a := &pb.Activity{User: u.ref, SessionId: sessionID, Field: s.field, State: s.state}
-	if s.state == pb.ActivityState_ACTIVITY_STATE_TYPING {
+// showLocked tells a room what a session does.
+func (h *Hub) showLocked(room event.Room, u *user, sessionID, field string, state pb.ActivityState) {
+	h.publishLocked(room, time.Now(), u.ref, &pb.Event{Payload: &pb.Event_Activity{Activity: h.activity(u, sessionID, field, state)}})
+}
+
+func (h *Hub) activity(u *user, sessionID, field string, state pb.ActivityState) *pb.Activity {
+	a := &pb.Activity{User: u.ref, SessionId: sessionID, Field: field, State: state}
+	if state == pb.ActivityState_ACTIVITY_STATE_TYPING {
 		a.ExpiresIn = durationpb.New(h.opts.Typing)
 	}
 	return a
@@ -393,7 +422,7 @@ func (h *Hub) Room(room event.Room) ([]*pb.Presence, []*pb.Activity) {
 		people = append(people, u.proto())
 		for id, s := range u.sessions {
 			if s.field != "" {
-				doing = append(doing, h.activity(u, id, s))
+				doing = append(doing, h.activity(u, id, s.field, s.state))
 			}
 		}
 	}

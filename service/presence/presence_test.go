@@ -3,12 +3,14 @@ package presence
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
 	"github.com/tcmanager/tcmanager/service/event"
+	"github.com/tcmanager/tcmanager/service/router"
 )
 
 const room event.Room = "testcase:1"
@@ -163,7 +165,7 @@ func TestAUserIsAsPresentAsTheMostPresentTab(t *testing.T) {
 func TestASessionThatRestsLooksAsItWasUntilTheGraceTimeIsOver(t *testing.T) {
 	inBubble(t, func(t *testing.T, h *Hub, l *log) {
 		h.Enter(room, anna, "tab1", false)
-		h.Update(room, anna.Id, "tab1", "title", pb.ActivityState_ACTIVITY_STATE_FOCUSED)
+		h.Update(room, anna.Id, "tab1", "title", pb.ActivityState_ACTIVITY_STATE_FOCUSED, nil)
 		l.want("anna ONLINE 1", "anna FOCUSED title")
 		for range 3 {
 			h.Rest(room, anna.Id, "tab1", 0)
@@ -183,7 +185,7 @@ func TestASessionThatRestsLooksAsItWasUntilTheGraceTimeIsOver(t *testing.T) {
 func TestWhoMayNoLongerWriteIsTakenOutOfTheField(t *testing.T) {
 	inBubble(t, func(t *testing.T, h *Hub, l *log) {
 		h.Enter(room, anna, "tab1", false)
-		h.Update(room, anna.Id, "tab1", "title", pb.ActivityState_ACTIVITY_STATE_TYPING)
+		h.Update(room, anna.Id, "tab1", "title", pb.ActivityState_ACTIVITY_STATE_TYPING, nil)
 		h.Settle(room, anna.Id, "tab1")
 		h.Settle(room, anna.Id, "tab1")
 		h.Settle(room, "nobody", "tab1")
@@ -209,9 +211,9 @@ func TestTypingEndsByItselfAndIsProlongedByMore(t *testing.T) {
 	inBubble(t, func(t *testing.T, h *Hub, l *log) {
 		h.Enter(room, anna, "tab1", false)
 		l.want("anna ONLINE 1")
-		h.Update(room, anna.Id, "tab1", "title", pb.ActivityState_ACTIVITY_STATE_TYPING)
+		h.Update(room, anna.Id, "tab1", "title", pb.ActivityState_ACTIVITY_STATE_TYPING, nil)
 		time.Sleep(4 * time.Second)
-		h.Update(room, anna.Id, "tab1", "title", pb.ActivityState_ACTIVITY_STATE_TYPING)
+		h.Update(room, anna.Id, "tab1", "title", pb.ActivityState_ACTIVITY_STATE_TYPING, nil)
 		time.Sleep(4 * time.Second)
 		l.want("anna TYPING title", "anna TYPING title")
 		time.Sleep(time.Second + 1)
@@ -220,11 +222,106 @@ func TestTypingEndsByItselfAndIsProlongedByMore(t *testing.T) {
 	})
 }
 
+func TestTypingThatWentOnElsewhereEndsThere(t *testing.T) {
+	inBubble(t, func(t *testing.T, h *Hub, l *log) {
+		h.Enter(room, anna, "tab1", false)
+		h.Update(room, anna.Id, "tab1", "title", pb.ActivityState_ACTIVITY_STATE_TYPING, nil)
+		time.Sleep(2 * time.Second)
+		h.Update(room, anna.Id, "tab1", "title", pb.ActivityState_ACTIVITY_STATE_LEFT, nil)
+		time.Sleep(2 * time.Second)
+		h.Update(room, anna.Id, "tab1", "steps", pb.ActivityState_ACTIVITY_STATE_TYPING, nil)
+		l.want("anna ONLINE 1", "anna TYPING title", "anna LEFT title", "anna TYPING steps")
+		time.Sleep(5*time.Second - 1)
+		l.want()
+		time.Sleep(2 * time.Nanosecond)
+		synctest.Wait()
+		l.want("anna FOCUSED steps")
+		time.Sleep(time.Minute)
+		h.Update(room, anna.Id, "tab1", "steps", pb.ActivityState_ACTIVITY_STATE_TYPING, nil)
+		time.Sleep(5*time.Second + 1)
+		synctest.Wait()
+		l.want("anna TYPING steps", "anna FOCUSED steps")
+	})
+}
+
+func TestWhatNobodyElseHearsIsFoundByWhoComesLater(t *testing.T) {
+	inBubble(t, func(t *testing.T, h *Hub, l *log) {
+		h.Enter(room, anna, "tab1", false)
+		others := false
+		heard := func() bool {
+			if h.mu.TryLock() { // who comes between the question and the change would miss it
+				h.mu.Unlock()
+				t.Error("it was asked who hears without the lock")
+			}
+			return others
+		}
+		h.Update(room, anna.Id, "tab1", "title", pb.ActivityState_ACTIVITY_STATE_FOCUSED, heard)
+		h.Update(room, anna.Id, "tab1", "steps", pb.ActivityState_ACTIVITY_STATE_FOCUSED, heard)
+		l.want("anna ONLINE 1")
+		if _, doing := h.Room(room); len(doing) != 1 || doing[0].Field != "steps" {
+			t.Errorf("the room shows %v", doing)
+		}
+		others = true
+		h.Update(room, anna.Id, "tab1", "title", pb.ActivityState_ACTIVITY_STATE_FOCUSED, heard)
+		h.Update(room, anna.Id, "tab1", "title", pb.ActivityState_ACTIVITY_STATE_LEFT, heard)
+		l.want("anna LEFT steps", "anna FOCUSED title", "anna LEFT title")
+		if _, doing := h.Room(room); len(doing) != 0 {
+			t.Errorf("the room shows %v", doing)
+		}
+	})
+}
+
+// ear keeps the last activity that it hears.
+type ear struct {
+	t     *testing.T
+	field atomic.Value
+}
+
+func (e *ear) Offer(b *router.Batch) {
+	ev, err := b.Events[0].Decode()
+	if err != nil {
+		e.t.Error(err)
+	}
+	if a := ev.GetActivity(); a.GetState() == pb.ActivityState_ACTIVITY_STATE_FOCUSED {
+		e.field.Store(a.Field)
+	}
+}
+
+// TestWhoComesMeanwhileMissesNothing lets somebody come into a room in the order that
+// a session does, while another one who was alone moves about.
+func TestWhoComesMeanwhileMissesNothing(t *testing.T) {
+	for range 200 {
+		r := router.New()
+		h := New(r, Options{})
+		own, other := &ear{t: t}, &ear{t: t}
+		r.Subscribe(room, own)
+		h.Enter(room, anna, "tab1", false)
+		others := r.Others(room, own)
+		var moving sync.WaitGroup
+		moving.Go(func() {
+			for i := range 20 {
+				h.Update(room, anna.Id, "tab1", fmt.Sprint("f", i), pb.ActivityState_ACTIVITY_STATE_FOCUSED, others)
+			}
+		})
+		r.Subscribe(room, other)
+		_, doing := h.Room(room)
+		moving.Wait()
+		last, heard := other.field.Load().(string)
+		if !heard && len(doing) == 1 {
+			last = doing[0].Field
+		}
+		if last != "f19" {
+			t.Fatalf("who came saw %v, then heard %q", doing, last)
+		}
+		h.Close()
+	}
+}
+
 func TestASessionIsInOneFieldAndLeavesItWithTheRoom(t *testing.T) {
 	inBubble(t, func(t *testing.T, h *Hub, l *log) {
 		h.Enter(room, anna, "tab1", false)
-		h.Update(room, anna.Id, "tab1", "title", pb.ActivityState_ACTIVITY_STATE_FOCUSED)
-		h.Update(room, anna.Id, "tab1", "description", pb.ActivityState_ACTIVITY_STATE_TYPING)
+		h.Update(room, anna.Id, "tab1", "title", pb.ActivityState_ACTIVITY_STATE_FOCUSED, nil)
+		h.Update(room, anna.Id, "tab1", "description", pb.ActivityState_ACTIVITY_STATE_TYPING, nil)
 		if _, doing := h.Room(room); len(doing) != 1 || doing[0].Field != "description" || doing[0].ExpiresIn.AsDuration() != 5*time.Second {
 			t.Errorf("the room shows %v, want typing in description for 5 s", doing)
 		}
@@ -239,10 +336,10 @@ func TestWhoIsNotInTheRoomCanNotActInIt(t *testing.T) {
 	inBubble(t, func(t *testing.T, h *Hub, l *log) {
 		h.Enter(room, anna, "tab1", false)
 		l.want("anna ONLINE 1")
-		if h.Update(room, "mallory", "tab1", "title", pb.ActivityState_ACTIVITY_STATE_TYPING) {
+		if h.Update(room, "mallory", "tab1", "title", pb.ActivityState_ACTIVITY_STATE_TYPING, nil) {
 			t.Error("an outsider was taken for a member of the room")
 		}
-		if h.Update("testcase:2", anna.Id, "tab1", "title", pb.ActivityState_ACTIVITY_STATE_TYPING) {
+		if h.Update("testcase:2", anna.Id, "tab1", "title", pb.ActivityState_ACTIVITY_STATE_TYPING, nil) {
 			t.Error("a session acted in a room that it isn't in")
 		}
 		l.want()

@@ -205,10 +205,7 @@ func (r *Router) in(name event.Room) *room {
 }
 
 func (in *room) offer(b *Batch) {
-	in.mu.Lock()
-	subs := in.subs
-	in.mu.Unlock()
-	for _, s := range subs {
+	for _, s := range in.all() {
 		if !s.left.Load() {
 			s.sub.Offer(b)
 		}
@@ -221,6 +218,38 @@ func (r *Router) Bookmark(name event.Room, at event.Position, frame wire.Frame) 
 	if in := r.in(name); in != nil {
 		in.offer(&Batch{Room: name, At: at, Piece: &Piece{Frame: frame, Bookmark: true}})
 	}
+}
+
+// Others returns a function that reports whether anybody beside sub, which must have
+// subscribed to it, hears a room. Once sub has left, that is taken for granted.
+func (r *Router) Others(name event.Room, sub Subscriber) (hear func() bool) {
+	in := r.in(name)
+	if in == nil {
+		return func() bool { return true }
+	}
+	var own *subscription
+	for _, s := range in.all() {
+		if s.sub == sub && !s.left.Load() {
+			own = s
+		}
+	}
+	return func() bool { return own == nil || own.left.Load() || in.hasOthers(own) }
+}
+
+func (in *room) hasOthers(own *subscription) bool {
+	for _, s := range in.all() {
+		if s != own && !s.left.Load() {
+			return true
+		}
+	}
+	return false
+}
+
+// all returns those who are in the room, and some who have left.
+func (in *room) all() []*subscription {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.subs
 }
 
 // Names returns the rooms that have subscribers, in no order.

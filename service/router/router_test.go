@@ -61,6 +61,34 @@ func TestABatchIsOneClassAndItsWireIsTheEventsJoined(t *testing.T) {
 	}
 }
 
+func TestOthersAreWhoeverElseIsInTheRoom(t *testing.T) {
+	r := New()
+	var a, b ear
+	leaveA := r.Subscribe("testrun:a", &a)
+	defer r.Subscribe("testrun:b", &b)()
+	others := r.Others("testrun:a", &a)
+	want := func(are bool) {
+		t.Helper()
+		if got := others(); got != are {
+			t.Errorf("there are others: %v, want %v", got, are)
+		}
+	}
+	want(false)
+	leave := r.Subscribe("testrun:a", &b)
+	want(true)
+	leave()
+	want(false)
+	for range 20 {
+		defer r.Subscribe("testrun:a", &b)()
+	}
+	want(true)
+	leaveA()
+	want(true)
+	if !r.Others("testrun:a", &a)() || !r.Others("testrun:nobody", &a)() {
+		t.Error("who isn't in a room knows that nobody else is")
+	}
+}
+
 func TestWhoLeftHearsNothingAndEmptyRoomsAreForgotten(t *testing.T) {
 	r := New()
 	var a, b ear

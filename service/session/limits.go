@@ -56,7 +56,7 @@ func kindOf(req *pb.SubscribeRequest) (kind string, signal bool) {
 func kindOfCommand(c *pb.Command) (kind string, signal bool) {
 	switch c.GetCommand().(type) {
 	case *pb.Command_UpdateActivity:
-		return "update_activity", true
+		return activityKind, true
 	case *pb.Command_UpdatePresence:
 		return "update_presence", true
 	case *pb.Command_EditTestCase:

@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -84,6 +85,34 @@ func TestTooManyFramesOfAKindAreRefusedWithATimeToWaitAndOthersGoOn(t *testing.T
 		}})
 		if e := fault.Of(err); e == nil || e.Reason != "RATE_LIMITED" || e.RetryAfter <= 0 {
 			t.Errorf("a call too many: %v", err)
+		}
+	})
+}
+
+func TestSignalsAreLimitedAlsoWhenTheRightIsKnown(t *testing.T) {
+	limits := session.Limits{Signals: limit.Rate{PerSecond: 1, Burst: 5}}
+	onStage(t, session.Config{Limits: limits}, func(t *testing.T, st *stage) {
+		c := st.connect(scene.Tester)
+		c.hello("")
+		c.join(&pb.JoinRoom{Room: room})
+		for id := uint64(10); id < 18; id++ {
+			c.in <- &pb.SubscribeRequest{Id: id, Frame: &pb.SubscribeRequest_Command{Command: signal(room, "title")}}
+		}
+		var refused []uint64
+		var acked uint64
+		for frame := range c.waiting() {
+			if e := frame.GetError(); e != nil {
+				refused = append(refused, frame.ReplyTo)
+				if e.Reason != "RATE_LIMITED" || e.RetryAfter.AsDuration() <= 0 {
+					t.Errorf("refused with %v", e)
+				}
+			}
+			if frame.GetAck() != nil {
+				acked = frame.ReplyTo
+			}
+		}
+		if !slices.Equal(refused, []uint64{15, 16, 17}) || acked != 14 {
+			t.Errorf("%d were refused and those up to %d acknowledged, want 15 to 17, and 14", refused, acked)
 		}
 	})
 }

@@ -350,6 +350,38 @@ func TestSignalsAreAcknowledgedTogether(t *testing.T) {
 }
 
 // While nobody else is in the way, a right that is lost is lost for the next signal.
+func TestWhoComesFindsWhatNobodyElseHeard(t *testing.T) {
+	onStage(t, session.Config{}, func(t *testing.T, st *stage) {
+		first := st.connect(scene.Tester)
+		first.hello("")
+		first.join(&pb.JoinRoom{Room: room})
+		for _, field := range []string{"title", "steps", "title"} {
+			first.do(signal(room, field))
+			if frame := first.answer(); frame.GetAck() == nil {
+				t.Fatalf("answered with %v", frame)
+			}
+		}
+		second := st.connect(scene.Tester)
+		second.hello("")
+		joined := second.join(&pb.JoinRoom{Room: room})
+		if doing := joined.Activity; len(doing) != 1 || doing[0].Field != "title" {
+			t.Fatalf("who came found %v", doing)
+		}
+		first.do(signal(room, "steps"))
+		var told []string
+		for frame := range second.waiting() {
+			for _, ev := range frame.Events {
+				if a := ev.GetActivity(); a != nil {
+					told = append(told, a.State.String()[15:]+" "+a.Field)
+				}
+			}
+		}
+		if want := []string{"LEFT title", "FOCUSED steps"}; !slices.Equal(told, want) {
+			t.Errorf("who came was told %q, want %q", told, want)
+		}
+	})
+}
+
 func TestASignalNeedsTheRightOfItsMoment(t *testing.T) {
 	onStage(t, session.Config{}, func(t *testing.T, st *stage) {
 		c := st.connect(scene.Tester)

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
@@ -10,33 +11,33 @@ import (
 
 // receive reads requests and has them carried out, one after the other, until the
 // stream ends. To carry one out takes a deep stack, which the goroutine that waits here
-// for the next would keep.
+// for the next would keep; an activity takes none.
 func (s *Session) receive() {
+	var r received
+	var err error
 	goesOn := make(chan bool, 1)
+	take := func() {
+		more := false
+		s.receiving(func() { more = s.take(&r, err) })
+		goesOn <- more
+	}
 	s.receiving(func() {
 		for {
-			req, err := s.stream.Recv()
-			s.srv.hands.do(func() {
-				more := false
-				s.receiving(func() { more = s.takeAside(req, err) })
-				goesOn <- more
-			})
+			err = s.recv(&r)
+			if err == nil && r.isActivity {
+				take()
+			} else {
+				s.srv.hands.do(take)
+			}
 			if !<-goesOn {
 				return
 			}
+			r.at = time.Time{} // the next one may take its time to come
+			if s.out.claim() { // an answer that nobody was called for
+				s.srv.hands.do(s.pumpAside)
+			}
 		}
 	})
-}
-
-// takeAside is take for a carrier whose Send may wait.
-func (s *Session) takeAside(req *pb.SubscribeRequest, err error) bool {
-	if !s.take(req, err) {
-		return false
-	}
-	if s.out.claim() { // an answer that nobody was called for
-		s.srv.hands.do(s.pumpAside)
-	}
-	return true
 }
 
 // receiving ends the session with the panic that a request may bring about.
@@ -79,19 +80,25 @@ func (s *Session) listen() {
 // receivePending carries out the requests that have come, and then sends what
 // answers to signals wait: one for all of them.
 func (s *Session) receivePending() {
-	for s.receiveNext() && s.direct.Pending() {
+	r := receiveds.Get().(*received) //nolint:forcetypeassert // it is ours
+	for s.receiveNext(r) && s.direct.Pending() {
 	}
+	r.other, r.at = nil, time.Time{}
+	receiveds.Put(r)
 	if s.out.claim() {
 		s.pump(false, time.Now())
 	}
 }
 
+// receiveds are those of sessions that receive nothing at the moment.
+var receiveds = sync.Pool{New: func() any { return new(received) }}
+
 // receiveNext reads one request and carries it out. It reports false when there
 // will be no other.
-func (s *Session) receiveNext() bool { return s.take(s.stream.Recv()) }
+func (s *Session) receiveNext(r *received) bool { return s.take(r, s.recv(r)) }
 
-// take carries out what was received.
-func (s *Session) take(req *pb.SubscribeRequest, err error) bool {
+// take carries out what was received, or failed to be.
+func (s *Session) take(r *received, err error) bool {
 	switch {
 	case errors.Is(err, errSaidAll):
 		return false
@@ -101,9 +108,12 @@ func (s *Session) take(req *pb.SubscribeRequest, err error) bool {
 	case s.ctx.Err() != nil: // a newer stream may have taken the session over
 		return false
 	}
-	now := time.Now()
+	if r.at.IsZero() {
+		r.at = time.Now()
+	}
+	now := r.at
 	if s.id == "" {
-		if err := s.greet(req); err != nil {
+		if err := s.greet(r.request()); err != nil {
 			s.end(err)
 			return false
 		}
@@ -114,13 +124,30 @@ func (s *Session) take(req *pb.SubscribeRequest, err error) bool {
 		return false
 	}
 	s.heardAt.Store(now.UnixNano())
-	if s.isQuick(req) {
+	if r.isActivity && s.signalAtOnce(&r.activity, now) {
+		return s.ctx.Err() == nil
+	}
+	r.at = time.Time{}
+	if req := r.request(); req.GetPing() != nil {
 		s.handle(s.ctx, req)
 	} else {
 		s.carryOut(s.ctx, req)
 	}
 	s.out.paced(s.ctx)
 	return s.ctx.Err() == nil
+}
+
+// recv reads one request.
+func (s *Session) recv(r *received) error {
+	if grpc, is := s.stream.(grpcStream); is {
+		return grpc.RecvMsg(r)
+	}
+	req, err := s.stream.Recv()
+	if err != nil {
+		return err
+	}
+	r.take(req)
+	return nil
 }
 
 // carryOut handles a request that may take its time.

@@ -131,7 +131,7 @@ func (srv *Server) mayShow(ctx context.Context, userID, name string) (room event
 
 // show is for who may. The session has to be in the room.
 func (srv *Server) show(room event.Room, userID, sessionID string, a *pb.UpdateActivityRequest) error {
-	if !srv.deps.Presence.Update(room, userID, sessionID, a.Field, a.State) {
+	if !srv.deps.Presence.Update(room, userID, sessionID, a.Field, a.State, nil) {
 		return access.ErrDenied
 	}
 	return nil

@@ -45,6 +45,50 @@ func FuzzWhatIsSurelyValidKeepsEveryRule(f *testing.F) {
 		if requestID == "" && err == nil && !isSurelyValid(req) {
 			t.Errorf("%v is valid, and takes the long way", req)
 		}
+		b, err := proto.Marshal(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var r received
+		if r.decodeActivity(b) != isSurelyValid(req) {
+			t.Errorf("%v is surely valid: %v, and decoded in the short way: %v", req, isSurelyValid(req), !isSurelyValid(req))
+		}
+	})
+}
+
+// FuzzWhatIsDecodedInTheShortWayIsWhatItWas compares the short way with the decoder
+// that knows the whole schema.
+func FuzzWhatIsDecodedInTheShortWayIsWhatItWas(f *testing.F) {
+	update := &pb.UpdateActivityRequest{Room: "testcase:1", Field: "title", State: pb.ActivityState_ACTIVITY_STATE_TYPING}
+	command := &pb.Command{Command: &pb.Command_UpdateActivity{UpdateActivity: update}}
+	for _, req := range []*pb.SubscribeRequest{
+		{Id: 1 << 40, Frame: &pb.SubscribeRequest_Command{Command: command}},
+		{Frame: &pb.SubscribeRequest_Command{Command: &pb.Command{RequestId: "r", Command: command.Command}}},
+		{Id: 7, Frame: &pb.SubscribeRequest_Join{Join: &pb.JoinRoom{Room: "testcase:1"}}},
+	} {
+		b, err := proto.Marshal(req)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+		f.Add(append(b, b...)) // fields that come twice
+		f.Add(b[:len(b)-1])
+	}
+	f.Add([]byte("\x08\x07\x2a\x0d\x12\x0b\x0a\x02\xff\xff\x12\x03abc\x18\x01")) // a room that isn't UTF-8
+	f.Add([]byte("\x2a\x0e\x12\x0c\x0a\x02rr\x12\x03abc\x18\x81\x00"))           // a number that takes more bytes than it needs
+	known := received{room: "testcase:1", fields: [4]string{"steps", "title"}}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		req := &pb.SubscribeRequest{}
+		decodes := proto.Unmarshal(b, req)
+		for _, r := range []*received{{}, &known} {
+			if short := r.decodeActivity(b); short && (decodes != nil || rules.Message(req) != nil || !proto.Equal(r.request(), req)) {
+				t.Errorf("% x is %v, %v, and was decoded as %v", b, req, decodes, r.request())
+			}
+			if err := r.DecodeMessage(b); err == nil && !proto.Equal(r.request(), req) {
+				t.Errorf("% x is %v, and was decoded as %v", b, req, r.request())
+			}
+			r.other = nil
+		}
 	})
 }
 

@@ -161,7 +161,7 @@ func TestAWatchIsGivenUpForAnotherAndNobodySeesIt(t *testing.T) {
 				w := st.watch(scene.Tester, streaming, hello(""), joining(&pb.JoinRoom{Room: room}))
 				id := w.welcomed().SessionId
 				w.answer()
-				st.presence.Update(event.Room(room), scene.Tester, id, "title", pb.ActivityState_ACTIVITY_STATE_FOCUSED)
+				st.presence.Update(event.Room(room), scene.Tester, id, "title", pb.ActivityState_ACTIVITY_STATE_FOCUSED, nil)
 				for range other.waiting() { // the tester came
 				}
 				between(w)

@@ -46,15 +46,30 @@ func (c Codec) Marshal(v any) (mem.BufferSlice, error) {
 // limit of 10,000 is a stack of megabytes for a message of 20 KB.
 const maxDepth = 32
 
-// Unmarshal decodes a message, as Decode does.
+// Decoder is what can be received in place of a message: it reads the encoded one
+// itself, of which it must keep no byte.
+type Decoder interface{ DecodeMessage(b []byte) error }
+
+// Unmarshal decodes a message, as Decode does, or lets a Decoder do it.
 func (c Codec) Unmarshal(data mem.BufferSlice, v any) error {
-	m, ok := v.(protobuf.Message)
-	if !ok {
-		return c.proto.Unmarshal(data, v)
+	switch v.(type) {
+	case Decoder, protobuf.Message:
+		whole := data.MaterializeToBuffer(mem.DefaultBufferPool())
+		defer whole.Free()
+		return DecodeAny(whole.ReadOnlyData(), v)
 	}
-	whole := data.MaterializeToBuffer(mem.DefaultBufferPool())
-	defer whole.Free()
-	return Decode(whole.ReadOnlyData(), m)
+	return c.proto.Unmarshal(data, v)
+}
+
+// DecodeAny is Decode for a message, or a Decoder.
+func DecodeAny(b []byte, v any) error {
+	switch v := v.(type) {
+	case Decoder:
+		return v.DecodeMessage(b)
+	case protobuf.Message:
+		return Decode(b, v)
+	}
+	return fmt.Errorf("a %T is no message", v)
 }
 
 // Decode decodes a message, of which it keeps no byte. One that would take far

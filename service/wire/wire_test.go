@@ -9,6 +9,7 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/proto"
 
@@ -67,6 +68,25 @@ func TestAFrameArrivesAsTheMessageItWas(t *testing.T) {
 		if err != nil || !proto.Equal(got, want) {
 			t.Errorf("message %d: %v, %v", i, got, err)
 		}
+	}
+}
+
+// reader is a Decoder.
+type reader struct{ got string }
+
+func (r *reader) DecodeMessage(b []byte) error {
+	r.got = string(b)
+	return nil
+}
+
+func TestADecoderGetsTheBytes(t *testing.T) {
+	var r reader
+	pieces := mem.BufferSlice{mem.SliceBuffer("ab"), mem.SliceBuffer("c")}
+	if err := NewCodec().Unmarshal(pieces, &r); err != nil || r.got != "abc" {
+		t.Errorf("it got %q, %v", r.got, err)
+	}
+	if err := DecodeAny([]byte("abc"), 7); err == nil {
+		t.Error("a number was taken for a message")
 	}
 }
 

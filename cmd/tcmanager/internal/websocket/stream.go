@@ -185,15 +185,11 @@ func (s *stream) SendMsg(m any) error {
 	return s.ended(s.conn.write(frame.Websocket()))
 }
 
-// RecvMsg decodes the next message.
+// RecvMsg decodes the next message, into a message or a wire.Decoder.
 func (s *stream) RecvMsg(m any) error {
-	message, ok := m.(proto.Message)
-	if !ok {
-		return status.Errorf(codes.Internal, "grpc: failed to unmarshal: a %T is no message", m)
-	}
 	var bad error
 	err := s.conn.receive(func(b []byte) error {
-		if err := wire.Decode(b, message); err != nil {
+		if err := wire.DecodeAny(b, m); err != nil {
 			bad = status.Errorf(codes.Internal, "grpc: failed to unmarshal the received message: %v", err)
 		}
 		return bad

@@ -19,11 +19,11 @@ const (
 	respReplyTo = 2
 	respWelcome = 3
 	respJoined  = 4
+	respAck     = 6
 	respError   = 7
 	respReset   = 9
 	respEvicted = 10
 	respGoing   = 13
-	respPong    = 14
 
 	joinedPosition = 2
 	positionEpoch  = 1
@@ -51,9 +51,10 @@ type Subscriber struct {
 	epoch, offset uint64 // of the newest event heard
 	joined        bool
 	frame         []byte // scratch
-	updates       bool   // some were made since the last flush
-	newest        uint64 // update
 }
+
+// joinID is the request that joins. Those of updates have ids above it.
+const joinID = 1
 
 // NewNative returns a session over native gRPC.
 func NewNative(who Credentials) *Subscriber { return &Subscriber{transport: newNative(), who: who} }
@@ -94,7 +95,7 @@ func (s *Subscriber) Join(room string) []byte {
 	if s.joined {
 		join.Position = &pb.Position{Epoch: s.epoch, Offset: s.offset}
 	}
-	return s.request(nil, &pb.SubscribeRequest{Id: 1, Frame: &pb.SubscribeRequest_Join{Join: join}})
+	return s.request(nil, &pb.SubscribeRequest{Id: joinID, Frame: &pb.SubscribeRequest_Join{Join: join}})
 }
 
 // Publish panics: results are a runner's.
@@ -103,26 +104,15 @@ func (s *Subscriber) Publish([]byte, string, []byte) []byte {
 }
 
 // Update appends what somebody does in the room: by turns in one field and in
-// another, so that each is news.
+// another, so that each is news. The server acknowledges signals together: an Ack
+// stands for all up to the one whose id it says.
 func (s *Subscriber) Update(dst []byte, seq uint64) []byte {
 	fields := [...]string{"title", "steps"}
-	s.updates, s.newest = true, seq
-	return s.request(dst, &pb.SubscribeRequest{Frame: &pb.SubscribeRequest_Command{Command: &pb.Command{
+	return s.request(dst, &pb.SubscribeRequest{Id: joinID + seq, Frame: &pb.SubscribeRequest_Command{Command: &pb.Command{
 		Command: &pb.Command_UpdateActivity{UpdateActivity: &pb.UpdateActivityRequest{
 			Room: s.room, Field: fields[seq%2], State: pb.ActivityState_ACTIVITY_STATE_FOCUSED,
 		}},
 	}}})
-}
-
-// Flush appends a ping if there were updates: a stream's requests are carried out
-// in their order and signals are not answered unless they fail, so the pong says
-// that all of them were.
-func (s *Subscriber) Flush(dst []byte) []byte {
-	if !s.updates {
-		return dst
-	}
-	s.updates = false
-	return s.request(dst, &pb.SubscribeRequest{Id: s.newest, Frame: &pb.SubscribeRequest_Ping{Ping: &pb.Ping{}}})
 }
 
 // Beat returns a sign of life.
@@ -155,9 +145,9 @@ func (s *Subscriber) message(p []byte) error {
 		case respJoined:
 			err = s.place(f.bytes)
 			s.on.Joined()
-		case respPong:
-			if replyTo != 0 {
-				s.on.Acked(replyTo)
+		case respAck:
+			if replyTo > joinID {
+				s.on.Acked(replyTo - joinID)
 			}
 		case respError:
 			err = refused(f.bytes)

@@ -19,7 +19,7 @@ func TestFieldsAreThoseOfTheSchema(t *testing.T) {
 	}{
 		{&pb.SubscribeResponse{}, map[protoreflect.FieldNumber]protoreflect.Name{
 			respEvents: "events", respReplyTo: "reply_to", respWelcome: "welcome", respJoined: "joined", respError: "error",
-			respReset: "reset", respEvicted: "evicted", respGoing: "going_away", respPong: "pong",
+			respReset: "reset", respEvicted: "evicted", respGoing: "going_away", respAck: "ack",
 		}},
 		{&pb.Joined{}, map[protoreflect.FieldNumber]protoreflect.Name{joinedPosition: "position"}},
 		{&pb.Position{}, map[protoreflect.FieldNumber]protoreflect.Name{positionEpoch: "epoch", positionOffset: "offset"}},
@@ -128,7 +128,7 @@ func conversation(t *testing.T) (stream []byte, messages int) {
 		{Frame: &pb.SubscribeResponse_Welcome{Welcome: &pb.Welcome{SessionId: "s"}}},
 		{ReplyTo: 1, Frame: &pb.SubscribeResponse_Joined{Joined: &pb.Joined{Room: "r", Position: &pb.Position{Epoch: 1, Offset: 5}}}},
 		{Events: []*pb.Event{{Offset: 6, Epoch: 1, Payload: &pb.Event_TestExecution{TestExecution: publish(t, 1).Items[0].GetTest()}}}},
-		{ReplyTo: 16, Frame: &pb.SubscribeResponse_Pong{Pong: &pb.Pong{}}},
+		{ReplyTo: joinID + 16, Frame: &pb.SubscribeResponse_Ack{Ack: &pb.Ack{}}},
 	} {
 		b, err := proto.Marshal(resp)
 		if err != nil {

@@ -14,7 +14,7 @@ type Ingest struct {
 	Clients int
 	Updates int // of each; a fifth more warm the server up
 	Window  int // of each, sent and not acknowledged
-	Write   int // sent at once; of TCManager's sessions, one sign that they were handled is asked for
+	Write   int // sent at once
 }
 
 // Measure measures a server.

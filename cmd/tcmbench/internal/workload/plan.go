@@ -58,7 +58,7 @@ func Plan(isSmall bool) []Workload {
 		of("burst-5000", "the same, to 5,000 readers", Fan{Readers: n.of(5000, 20), Rooms: 1, Events: n.of(100, 100), InFlight: inFlight}),
 		of("hot", "1,000 events/s to 50 readers of a room", Fan{Readers: n.of(50, 5), Rooms: 1, Events: n.of(6000, 200), Rate: 1000}),
 		of("rooms", "as fast as it can, to 1,000 readers over 200 rooms", Fan{Readers: n.of(1000, 20), Rooms: n.of(200, 5), Events: n.of(12_000, 100), InFlight: 4 * inFlight}),
-		of("ingest", "small updates of 10 clients, acknowledged", Ingest{Clients: n.of(10, 2), Updates: n.of(20_000, 320), Window: 256, Write: 16}),
+		of("ingest", "small updates of 10 clients, acknowledged", Ingest{Clients: n.of(10, 2), Updates: n.of(100_000, 320), Window: 256, Write: 16}),
 		durable("durable-sqlite", "results, acknowledged once they are on disk, into SQLite", target.BareSQLite,
 			Durable{Rows: n.of(200_000, 2000), Batch: n.of(1000, 500), InFlight: 4}),
 		durable("durable-postgres", "the same into PostgreSQL", target.BarePostgres,
