@@ -1,6 +1,18 @@
 import type { Page } from "playwright-core";
 import { describe, expect, it } from "vitest";
-import { byId, gone, mark, notReloaded, type Said, says, see, signIn, there } from "./browser";
+import {
+  byId,
+  gone,
+  mark,
+  noteStates,
+  notReloaded,
+  type Said,
+  says,
+  see,
+  signIn,
+  there,
+  until,
+} from "./browser";
 import { Network } from "./network";
 import { OwnBrowser } from "./own-browser";
 import { SampleRun } from "./sample";
@@ -56,9 +68,12 @@ describe.each(["websocket", "stream"] as const)("over %s", (carrier) => {
   it("a page whose connection is dead without a word notices, and is right again", async () => {
     if (carrier === "stream") network.websockets = "refused";
     const { run, page } = await atTheDoor(carrier);
+    const said = await noteStates(page); // what is opened anew gets through: it may be back before it is asked
     network.forget();
     await finish(run);
-    await says(page, { state: "lost" });
+    await until("a page that knows that it has lost its connection", async () => {
+      return (await said()).some((state) => /^(reconnecting|offline) /.test(state));
+    });
     network.heal();
     await says(page, { state: "live" });
     await isRight(page);
