@@ -61,7 +61,7 @@ func (s *socket) receive() (*chunk, int, error) {
 
 // writeNow writes what the kernel takes at once. The caller holds the mutex.
 func (s *socket) writeNow(b []byte) (int, error) {
-	n, err := again(syscall.Write, s.poll.fd, b)
+	n, err := again(sendNow, s.poll.fd, b)
 	if errors.Is(err, syscall.EAGAIN) {
 		return 0, nil
 	}
