@@ -23,16 +23,22 @@ import (
 
 // Session is one connected client.
 type Session struct {
+	// What every frame needs stands together, as in outbox and place: with thousands of
+	// sessions, each line of memory that is touched costs as much as a hundred
+	// instructions.
+	direct       Direct       // what the stream's carrier has beside it; nil if a Send may wait
+	ready        func()       // what it calls when it has flushed
+	watch        *watchStream // the stream, if it is a Watch; else nil
+	worker       *worker      // who flushes it
+	sendingSince atomic.Int64 // when the frame that is on its way was sent, in nanoseconds since 1970; 0 if none is
+	expiresAt    atomic.Int64 // when the caller's token ends, likewise
+	out          outbox
+
 	srv    *Server
 	stream Stream
-	direct Direct       // what the stream's carrier has beside it; nil if a Send may wait
-	ready  func()       // what it calls when it has flushed
-	watch  *watchStream // the stream, if it is a Watch; else nil
 	ctx    context.Context
 	cancel context.CancelCauseFunc
-	worker *worker // who flushes it
-	id     string  // set once, by add
-	out    outbox
+	id     string // set once, by add
 
 	looking sync.Mutex  // held while it is looked what is due
 	timer   *time.Timer // runs until something is due next
@@ -40,12 +46,10 @@ type Session struct {
 	buckets  []kindBucket  // by kind of frame; the receiver's
 	refusals *limit.Bucket // likewise
 
-	sent int64 // frames, but the last; whoever sends counts
+	sent int64 // frames of a Watch, but the last; whoever sends counts
 
-	heardAt      atomic.Int64  // when something was received last, in nanoseconds since 1970, as the next two
-	sendingSince atomic.Int64  // when the frame that is on its way was sent; 0 if none is
-	expiresAt    atomic.Int64  // when the caller's token ends
-	rights       atomic.Uint64 // counts up when rights may have changed
+	heardAt atomic.Int64  // when something was received last, in nanoseconds since 1970
+	rights  atomic.Uint64 // counts up when rights may have changed
 
 	mu       sync.Mutex // guards the rest
 	caller   identity.Caller

@@ -25,7 +25,7 @@ func TestARoomIsToldToBeLeftBeforeItIsJoinedAnew(t *testing.T) {
 			srv:    &Server{cfg: Config{}.withDefaults(), deps: Deps{Router: rooms, Presence: here}},
 			caller: identity.Caller{User: &pb.User{Id: "u"}}, id: "s", rooms: map[event.Room]*membership{},
 		}
-		s.out.summon = func() {}
+		s.out.owner = ownerFunc(func() {})
 		joined := make(chan error, 1)
 		m := &membership{followed: true, place: s.out.enter(room), unsubscribe: func() {
 			go func() {

@@ -32,24 +32,31 @@ const (
 // events are bounded in bytes: what doesn't fit is not queued but read from the
 // log later, so a slow client costs bounded memory and loses nothing.
 type outbox struct {
-	maxBytes int
-	summon   func()        // puts the session on its worker's list
-	told     atomic.Int64  // frames that say no more than that the client is up to date
-	asks     atomic.Uint32 // what whoever sends has to look at beside what waits: a set of ask...
-
-	mu        sync.Mutex // guards the rest, and every place in places
-	places    []*place
-	control   []control
-	replies   int    // bytes of control
-	acked     uint64 // the newest signal that was carried out and is not acknowledged; 0 for none
-	broken    error  // a control frame is missing: the session must end
+	mu        sync.Mutex    // guards the rest, but atomics and what never changes, and every place in places
+	asks      atomic.Uint32 // what whoever sends has to look at beside what waits: a set of ask...
+	logs      bool          // some place may be behind
+	turn      turn
+	maxBytes  int
+	bytes     int // of durable
 	durable   []entry
-	bytes     int
+	control   []control
+	broken    error  // a control frame is missing: the session must end
+	acked     uint64 // the newest signal that was carried out and is not acknowledged; 0 for none
 	latest    newest
 	ephemeral []entry
-	logs      bool          // some place may be behind
-	room      chan struct{} // closed when an answer is sent or dropped; nil unless somebody waits for that
-	turn      turn
+	owner     owner
+	few       [keptEntries]entry // memory of durable while it is short
+
+	replies int // bytes of control
+	places  []*place
+	room    chan struct{} // closed when an answer is sent or dropped; nil unless somebody waits for that
+	told    atomic.Int64  // frames that say no more than that the client is up to date
+}
+
+// owner is whose outbox it is.
+type owner interface {
+	// summon puts it on its worker's list.
+	summon()
 }
 
 // control is a control frame that waits.
@@ -69,26 +76,21 @@ type entry struct {
 // Events up to queued are sent or wait in the queue; behind says that newer ones
 // wait in the log.
 type place struct {
-	out    *outbox
-	room   event.Room
-	queued event.Position
-	newest uint64 // the newest offset heard of
-
-	looked event.Position // where it was when a bookmark came by: it is idle if it is there still
-	marked event.Position // the last bookmark that was queued
-
+	out     *outbox
+	queued  event.Position
+	newest  uint64 // the newest offset heard of
 	behind  bool
 	joining bool // where the session is in the room isn't known yet
 	follow  bool // tell the session when a run of this project starts or ends
 	left    bool
+
+	room   event.Room
+	looked event.Position // where it was when a bookmark came by: it is idle if it is there still
+	marked event.Position // the last bookmark that was queued
 }
 
 // Offer takes events from the router.
 func (p *place) Offer(b *router.Batch) { p.out.offer(p, b) }
-
-func newOutbox(maxBytes int, summon func()) *outbox {
-	return &outbox{maxBytes: maxBytes, summon: summon}
-}
 
 // post queues a control frame.
 func (o *outbox) post(frame *pb.SubscribeResponse) {
@@ -103,7 +105,7 @@ func (o *outbox) post(frame *pb.SubscribeResponse) {
 func (o *outbox) unlock(summon bool) {
 	o.mu.Unlock()
 	if summon {
-		o.summon()
+		o.owner.summon()
 	}
 }
 
@@ -322,6 +324,9 @@ func (o *outbox) offerDurableLocked(p *place, b *router.Batch) {
 }
 
 func (o *outbox) queueLocked(e entry) {
+	if o.durable == nil {
+		o.durable = o.few[:0]
+	}
 	if n := len(o.durable); n == cap(o.durable) && keptEntries <= n && n < burstEntries {
 		if memory, is := bursts.Get().(*[burstEntries]entry); is {
 			o.durable = append(memory[:0], o.durable...)
@@ -449,7 +454,9 @@ func (o *outbox) eventsLocked() (frame wire.Frame, found bool) {
 		frame = joinEntries(durable, size, others)
 	}
 	o.bytes -= size
-	o.durable = drained(o.durable, n)
+	if o.durable = drained(o.durable, n); len(o.durable) == 0 {
+		o.durable = nil
+	}
 	return frame, true
 }
 

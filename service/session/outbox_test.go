@@ -17,6 +17,15 @@ func idleOutbox(maxBytes int) *testedOutbox {
 	return &testedOutbox{newOutbox(maxBytes, func() {})}
 }
 
+// ownerFunc is an owner that is told so.
+type ownerFunc func()
+
+func (f ownerFunc) summon() { f() }
+
+func newOutbox(maxBytes int, summon ownerFunc) *outbox {
+	return &outbox{maxBytes: maxBytes, owner: summon}
+}
+
 type testedOutbox struct{ *outbox }
 
 // take returns what is sent next; nil if nothing waits.

@@ -29,7 +29,7 @@ func TestAPollIsNotOverBeforeItsLastAnswerIsSent(t *testing.T) {
 	w := &watchStream{ServerStreamingServer: nowhere{ctx: t.Context()}, mode: pb.WatchMode_WATCH_MODE_POLL, asked: make(chan struct{})}
 	s := srv.open(w, identity.Caller{User: &pb.User{Id: "u"}, ExpiresAt: time.Now().Add(time.Hour)})
 	defer s.timer.Stop()
-	s.greeted, s.out.summon = true, func() {} // the test sends
+	s.greeted, s.out.owner = true, ownerFunc(func() {}) // the test sends
 	followed := false
 	asked := s.hasAsked()
 	if did, err := s.next(true, time.Now(), &followed); did != idle || err != nil {

@@ -14,13 +14,10 @@ import (
 const fairFrames = 4
 
 // visit is the worker's call on a session that is due.
-func (s *Session) visit() {
-	now := time.Now()
-	s.heed(s.out.start(now), now)
-}
+func (s *Session) visit(now time.Time) { s.heed(s.out.start(now), now) }
 
 // ripen is the worker's call on a session that was held.
-func (s *Session) ripen(t tier) { s.heed(s.out.ripen(t), time.Now()) }
+func (s *Session) ripen(t tier, now time.Time) { s.heed(s.out.ripen(t), now) }
 
 func (s *Session) heed(v verdict, now time.Time) {
 	switch v {
@@ -55,8 +52,8 @@ const (
 
 // pump sends what waits, until nothing does. Whoever calls it has the turn, which
 // it gives back or hands on. On a worker nothing may wait: there it hands the turn
-// to a goroutine of its own when only that can go on. A worker reads the clock once a
-// visit, which takes no time to speak of.
+// to a goroutine of its own when only that can go on. A worker's clock
+// stands still during a visit, which takes no time to speak of.
 func (s *Session) pump(mayWait bool, now time.Time) {
 	var panicked error
 	defer func() {
@@ -146,7 +143,9 @@ func (s *Session) next(mayWait bool, now time.Time, followed *bool) (step, error
 		return s.rest(asked, followed)
 	}
 	*followed = false
-	s.sent++
+	if s.watch != nil {
+		s.sent++
+	}
 	return moved, s.send(frame)
 }
 

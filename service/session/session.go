@@ -230,7 +230,7 @@ const patience = time.Second
 func (srv *Server) open(stream Stream, caller identity.Caller) *Session {
 	s := &Session{srv: srv, stream: stream, caller: caller, worker: srv.nextWorker()}
 	s.ctx, s.cancel = context.WithCancelCause(stream.Context())
-	s.out.maxBytes, s.out.summon = srv.cfg.QueueBytes, s.summon
+	s.out.maxBytes, s.out.owner = srv.cfg.QueueBytes, s
 	s.out.turn.linger = srv.cfg.Linger
 	now := time.Now()
 	s.heardAt.Store(now.UnixNano())

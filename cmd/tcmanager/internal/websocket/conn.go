@@ -58,11 +58,10 @@ var (
 // Conn is one websocket with one call. See session.Direct for what its methods
 // promise; those that receive are for one goroutine.
 type Conn struct {
-	// What Flushed and Send need stands together: with thousands of connections, each
-	// line of memory that is touched costs as much as a hundred instructions.
+	// What Flushed and Send need stands together, in one line of memory: with thousands
+	// of connections, each that is touched costs as much as a hundred instructions.
+	tls    *tls.Conn // nil in plain text
 	socket socket
-	tls    *tls.Conn   // nil in plain text
-	headed atomic.Bool // the headers are sent
 
 	endpoint *Endpoint
 	link     *link   // under tls
@@ -234,7 +233,7 @@ func (c *Conn) look(now int64) {
 // Send sends a frame as the stream's SendMsg does, without the interceptors in
 // between. It never waits for who sends nothing before Flushed says so.
 func (c *Conn) Send(f wire.Frame) error {
-	if c.tls != nil || !c.headed.Load() {
+	if c.tls != nil || !c.socket.headed.Load() {
 		return c.call.SendMsg(&f)
 	}
 	err := c.socket.send(f.Websocket())

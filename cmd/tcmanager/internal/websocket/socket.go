@@ -36,15 +36,16 @@ var errOver = errors.New("the call is over")
 // socket is a TCP connection whose writes never wait: what the kernel doesn't
 // take is kept, and a goroutine that lives as long as something is kept sends it.
 type socket struct {
-	draining atomic.Bool // a goroutine sends what is pending; it is changed under mu
-	over     bool        // nobody may begin to write a message; guarded by mu, as all to poll
 	mu       sync.Mutex
-	err      error    // why nothing can be written any more
-	sent     int64    // messages, since they were counted last
-	pending  [][]byte // what the kernel didn't take yet
-	size     int      // of pending
-	ready    func()   // to be called when nothing is pending any more
-	poll     poll     // what the platform needs; its parts say what guards them
+	draining atomic.Bool // a goroutine sends what is pending; it is changed under mu
+	headed   atomic.Bool // the call's headers are sent: messages may follow
+	over     bool        // nobody may begin to write a message; guarded by mu, as the two behind it
+	sent     uint32      // messages, since they were counted last
+	err      error       // why nothing can be written any more
+	poll     poll        // what the platform needs; its parts say what guards them
+	pending  [][]byte    // what the kernel didn't take yet; guarded by mu, as all to changed
+	size     int         // of pending
+	ready    func()      // to be called when nothing is pending any more
 
 	changed sync.Cond // something above has
 
@@ -97,7 +98,7 @@ func (s *socket) send(b []byte) error {
 func (s *socket) count() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := s.sent
+	n := int64(s.sent)
 	s.sent = 0
 	return n
 }

@@ -146,7 +146,7 @@ func (s *stream) sendHeaderLocked() error {
 	}
 	s.headed = true
 	err := s.conn.write(headerFrame(headerBlock(s.header)))
-	s.conn.headed.Store(true)
+	s.conn.socket.headed.Store(true)
 	return err
 }
 
