@@ -42,32 +42,40 @@ type Piece struct {
 	joined atomic.Pointer[joined]
 }
 
-// joined is what some pieces of a room are when they are sent together.
+// joined is what some pieces of a room are when they are sent together, and one of
+// another kind with them.
 type joined struct {
-	last  *Piece
-	frame wire.Frame
+	last, other *Piece
+	frame       wire.Frame
 }
 
-// Join returns the frame that some pieces make, one behind the other. They are all
-// that one room had of DURABLE events from the first to the last: readers who have
-// the same pieces to be sent, which is what a burst makes of them, share the frame.
-func Join(pieces []*Piece) wire.Frame {
+// Join returns the frame that some pieces make, one behind the other, and behind them
+// another one, if it is not nil. The pieces are all that one room had of DURABLE events
+// from the first to the last: readers who have the same to be sent, which is what a
+// burst makes of them, share the frame.
+func Join(pieces []*Piece, other *Piece) wire.Frame {
 	first, last := pieces[0], pieces[len(pieces)-1]
-	if first == last {
+	if first == last && other == nil {
 		return first.Frame
 	}
-	if j := first.joined.Load(); j != nil && j.last == last {
+	if j := first.joined.Load(); j != nil && j.last == last && j.other == other {
 		return j.frame
 	}
 	size := 0
 	for _, p := range pieces {
 		size += p.Frame.Size()
 	}
+	if other != nil {
+		size += other.Frame.Size()
+	}
 	b := wire.NewBuilder(size)
 	for _, p := range pieces {
 		b.Add(p.Frame.Bytes())
 	}
-	j := &joined{last: last, frame: b.Frame()}
+	if other != nil {
+		b.Add(other.Frame.Bytes())
+	}
+	j := &joined{last: last, other: other, frame: b.Frame()}
 	first.joined.Store(j)
 	return j.frame
 }

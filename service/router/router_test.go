@@ -173,17 +173,28 @@ func TestPiecesThatAreSentTogetherAreJoinedOnce(t *testing.T) {
 	for i := range pieces {
 		pieces[i] = &Piece{Frame: wire.Join([]byte{byte(i)})}
 	}
-	all := Join(pieces)
+	all := Join(pieces, nil)
 	if !bytes.Equal(all.Bytes(), []byte{0, 1, 2, 3}) {
 		t.Errorf("joined they are %v", all.Bytes())
 	}
-	if again := Join(pieces); &again.Bytes()[0] != &all.Bytes()[0] {
+	if again := Join(pieces, nil); &again.Bytes()[0] != &all.Bytes()[0] {
 		t.Error("they were joined a second time")
 	}
-	if some := Join(pieces[:2]); !bytes.Equal(some.Bytes(), []byte{0, 1}) {
+	if some := Join(pieces[:2], nil); !bytes.Equal(some.Bytes(), []byte{0, 1}) {
 		t.Errorf("some of them are %v", some.Bytes())
 	}
-	if one := Join(pieces[3:]); &one.Bytes()[0] != &pieces[3].Frame.Bytes()[0] {
+	if one := Join(pieces[3:], nil); &one.Bytes()[0] != &pieces[3].Frame.Bytes()[0] {
 		t.Error("one alone was copied")
+	}
+	other := &Piece{Frame: wire.Join([]byte{9})}
+	both := Join(pieces[3:], other)
+	if !bytes.Equal(both.Bytes(), []byte{3, 9}) {
+		t.Errorf("with another behind it, it is %v", both.Bytes())
+	}
+	if again := Join(pieces[3:], other); &again.Bytes()[0] != &both.Bytes()[0] {
+		t.Error("it was joined with the other a second time")
+	}
+	if newer := Join(pieces[3:], &Piece{Frame: wire.Join([]byte{8})}); !bytes.Equal(newer.Bytes(), []byte{3, 8}) {
+		t.Errorf("with a newer one behind it, it is %v", newer.Bytes())
 	}
 }

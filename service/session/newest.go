@@ -83,30 +83,33 @@ func (l *newest) index() {
 // answer to the join of a room may hold an older state than an event that was told
 // before it: what comes of the room meanwhile has to wait for it.
 func (l *newest) take(size int, others []*router.Piece) []*router.Piece {
-	l.keep(func(e latest) bool {
+	kept := l.queue[:0]
+	for _, e := range l.queue {
 		if size <= 0 || e.key.of.joining {
-			return true
+			kept = append(kept, e)
+			continue
 		}
 		others = append(others, e.piece)
 		size -= e.piece.Frame.Size()
-		return false
-	})
+	}
+	l.shorten(kept)
 	return others
 }
 
 // drop removes the events of a place.
 func (l *newest) drop(p *place) {
-	l.keep(func(e latest) bool { return e.key.of != p })
-}
-
-func (l *newest) keep(want func(latest) bool) {
-	before := len(l.queue)
 	kept := l.queue[:0]
 	for _, e := range l.queue {
-		if want(e) {
+		if e.key.of != p {
 			kept = append(kept, e)
 		}
 	}
+	l.shorten(kept)
+}
+
+// shorten makes what is kept of the queue, in its memory, the queue.
+func (l *newest) shorten(kept []latest) {
+	before := len(l.queue)
 	clear(l.queue[len(kept):])
 	if l.queue = kept; len(kept) == 0 && cap(kept) > keptEntries {
 		l.queue = nil

@@ -436,7 +436,8 @@ func ackFrame(to uint64) wire.Frame {
 func (o *outbox) eventsLocked() (frame wire.Frame, found bool) {
 	n, size := o.fitLocked()
 	durable := o.durable[:n]
-	var others []*router.Piece
+	var few [8]*router.Piece
+	others := few[:0]
 	if size < frameBytes && o.latest.len() > 0 {
 		others = o.latest.take(frameBytes-size, others)
 	}
@@ -474,16 +475,20 @@ func (o *outbox) fitLocked() (n, size int) {
 	return n, size
 }
 
-// joinEntries returns a frame of several pieces. Those of one room alone are
-// likely to be what others in it are sent too.
+// joinEntries returns a frame of several pieces. Those of one room, alone or with
+// what moves with them, are likely to be what others in it are sent too.
 func joinEntries(durable []entry, size int, others []*router.Piece) wire.Frame {
-	if len(others) == 0 && areOfOneRoom(durable) {
+	if len(durable) > 0 && len(others) <= 1 && areOfOneRoom(durable) {
 		var few [64]*router.Piece // a frame's worth of events that were committed one by one has 150
 		pieces := few[:0]
 		for _, e := range durable {
 			pieces = append(pieces, e.piece)
 		}
-		return router.Join(pieces)
+		var other *router.Piece
+		if len(others) == 1 {
+			other = others[0]
+		}
+		return router.Join(pieces, other)
 	}
 	for _, p := range others {
 		size += p.Frame.Size()

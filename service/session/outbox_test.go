@@ -41,6 +41,26 @@ func batch(ev event.Event) *router.Batch {
 	return &router.Batch{Room: ev.Room, Class: ev.Class, Events: []event.Event{ev}, Piece: &router.Piece{Frame: wire.Join(ev.Wire)}}
 }
 
+// A room has thousands of readers: what one of them costs is to be read from memory, not
+// made.
+func TestToHandAnEventOnAllocatesNothing(t *testing.T) {
+	o := idleOutbox(1 << 10)
+	p := o.enter("testrun:r")
+	o.begin(p, event.Position{Epoch: 1}, 0, false)
+	result, progress := batch(durableEvent(p, 1)), batch(durableEvent(p, 0))
+	progress.Class = pb.DeliveryClass_DELIVERY_CLASS_LATEST
+	var sent []byte
+	allocated := testing.AllocsPerRun(100, func() {
+		p.queued = event.Position{Epoch: 1}
+		p.Offer(progress)
+		p.Offer(result)
+		sent, _ = o.take()
+	})
+	if allocated > 0 || string(sent) != "eventevent" {
+		t.Errorf("%v times memory was allocated to send %q", allocated, sent)
+	}
+}
+
 func TestAnswersThatPileUpAreBoundedInNumberAndBytes(t *testing.T) {
 	big := &pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Joined{Joined: &pb.Joined{Room: strings.Repeat("x", 3<<20)}}}
 	small := &pb.SubscribeResponse{Frame: &pb.SubscribeResponse_Pong{Pong: &pb.Pong{}}}

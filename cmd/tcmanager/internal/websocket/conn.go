@@ -234,7 +234,8 @@ func (c *Conn) look(now int64) {
 // between. It never waits for who sends nothing before Flushed says so.
 func (c *Conn) Send(f wire.Frame) error {
 	if c.tls != nil || !c.socket.headed.Load() {
-		return c.call.SendMsg(&f)
+		moved := f // to the heap, and only here
+		return c.call.SendMsg(&moved)
 	}
 	err := c.socket.send(f.Websocket())
 	if err == nil {

@@ -986,3 +986,25 @@ func FuzzConn(f *testing.F) {
 		}
 	})
 }
+
+func TestToSendAllocatesNothing(t *testing.T) {
+	calls := make(chan testCall)
+	r := start(t, func(c testCall) error {
+		if err := c.SendHeader(nil); err != nil {
+			return err
+		}
+		calls <- c
+		<-c.Context().Done()
+		return nil
+	}, false)
+	r.open(t)
+	call := <-calls
+	frame, err := wire.Encode(&pb.SubscribeResponse{ReplyTo: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	allocated := testing.AllocsPerRun(100, func() { err = errors.Join(err, call.conn.Send(frame)) })
+	if allocated > 0 || err != nil {
+		t.Errorf("%v times memory was allocated for a frame; %v", allocated, err)
+	}
+}
