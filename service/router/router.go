@@ -32,6 +32,7 @@ type Batch struct {
 	Events []event.Event  // in order; empty for a bookmark
 	At     event.Position // of a bookmark: where the room's log is
 	Piece  *Piece         // what its readers are sent
+	With   *Batch         // of class LATEST, published right behind events of class DURABLE; nil if there was none
 }
 
 // Piece is a batch as it is sent. It is made once for all who hear it.
@@ -178,22 +179,30 @@ func (in *room) tidy() {
 // listener for durable events, and is called directly for the others.
 func (r *Router) Publish(events []event.Event) {
 	for len(events) > 0 {
-		n := 1
-		for n < len(events) && events[n].Room == events[0].Room && events[n].Class == events[0].Class &&
-			events[0].Class == pb.DeliveryClass_DELIVERY_CLASS_DURABLE {
+		room, n := events[0].Room, 0
+		for n < len(events) && events[n].Room == room && events[n].Class == pb.DeliveryClass_DELIVERY_CLASS_DURABLE {
 			n++
 		}
-		r.publish(events[:n])
-		events = events[n:]
+		var with []event.Event
+		switch {
+		case n == 0:
+			n = 1
+		case n < len(events) && events[n].Room == room && events[n].Class == pb.DeliveryClass_DELIVERY_CLASS_LATEST:
+			with = events[n : n+1]
+		}
+		if in := r.in(room); in != nil {
+			b := newBatch(events[:n])
+			if with != nil {
+				b.With = newBatch(with)
+			}
+			in.offer(b)
+		}
+		events = events[n+len(with):]
 	}
 }
 
-// publish hands on events of one room and class.
-func (r *Router) publish(events []event.Event) {
-	in := r.in(events[0].Room)
-	if in == nil {
-		return
-	}
+// newBatch makes a batch of events of one room and class.
+func newBatch(events []event.Event) *Batch {
 	size := 0
 	for _, ev := range events {
 		size += len(ev.Wire)
@@ -202,7 +211,7 @@ func (r *Router) publish(events []event.Event) {
 	for _, ev := range events {
 		frame.Add(ev.Wire)
 	}
-	in.offer(&Batch{Room: events[0].Room, Class: events[0].Class, Events: events, Piece: &Piece{Frame: frame.Frame()}})
+	return &Batch{Room: events[0].Room, Class: events[0].Class, Events: events, Piece: &Piece{Frame: frame.Frame()}}
 }
 
 // in returns a room that has subscribers, or nil.

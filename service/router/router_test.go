@@ -47,6 +47,23 @@ func TestASubscriberHearsItsRoomsInOrderAndNoOthers(t *testing.T) {
 	}
 }
 
+func TestWhatMovesWithEventsComesWithThem(t *testing.T) {
+	r := New()
+	var a, b ear
+	r.Subscribe("testrun:a", &a)
+	r.Subscribe("testrun:b", &b)
+	latest := func(room event.Room) event.Event {
+		return event.Event{Room: room, Class: pb.DeliveryClass_DELIVERY_CLASS_LATEST, Wire: []byte{99}}
+	}
+	r.Publish([]event.Event{durable("testrun:a", 1), latest("testrun:a"), latest("testrun:b"), durable("testrun:b", 1), latest("testrun:a")})
+	if len(a.batches) != 2 || a.batches[0].With == nil || a.batches[0].With.Class != pb.DeliveryClass_DELIVERY_CLASS_LATEST || a.batches[1].With != nil {
+		t.Errorf("room a heard %+v, want an event with the latest behind it, and that of later alone", a.batches)
+	}
+	if len(b.batches) != 2 || b.batches[0].Class != pb.DeliveryClass_DELIVERY_CLASS_LATEST || b.batches[1].With != nil {
+		t.Errorf("room b heard %+v, want the latest alone, and then an event", b.batches)
+	}
+}
+
 func TestABatchIsOneClassAndItsWireIsTheEventsJoined(t *testing.T) {
 	r := New()
 	var a ear

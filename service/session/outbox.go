@@ -283,12 +283,15 @@ func (o *outbox) offer(p *place, b *router.Batch) {
 		}
 	case b.Class == pb.DeliveryClass_DELIVERY_CLASS_DURABLE:
 		o.offerDurableLocked(p, b)
+		if b.With != nil {
+			o.offerLatestLocked(p, b.With)
+		}
 		if p.follow && tellsOfRuns(b) {
 			o.asks.Or(askRuns)
 			urgent = true
 		}
 	case b.Class == pb.DeliveryClass_DELIVERY_CLASS_LATEST:
-		o.latest.put(latestKey{p, b.Events[0].Kind, b.Events[0].Key}, b.Piece)
+		o.offerLatestLocked(p, b)
 	default:
 		o.ephemeral = append(o.ephemeral, entry{p, b.Piece})
 		if n := len(o.ephemeral) - maxEphemeral; n > 0 {
@@ -321,6 +324,10 @@ func (o *outbox) offerDurableLocked(p *place, b *router.Batch) {
 		o.queueLocked(entry{p, b.Piece})
 		p.queued = last
 	}
+}
+
+func (o *outbox) offerLatestLocked(p *place, b *router.Batch) {
+	o.latest.put(latestKey{p, b.Events[0].Kind, b.Events[0].Key}, b.Piece)
 }
 
 func (o *outbox) queueLocked(e entry) {

@@ -49,10 +49,10 @@ func TestToHandAnEventOnAllocatesNothing(t *testing.T) {
 	o.begin(p, event.Position{Epoch: 1}, 0, false)
 	result, progress := batch(durableEvent(p, 1)), batch(durableEvent(p, 0))
 	progress.Class = pb.DeliveryClass_DELIVERY_CLASS_LATEST
+	result.With = progress
 	var sent []byte
 	allocated := testing.AllocsPerRun(100, func() {
 		p.queued = event.Position{Epoch: 1}
-		p.Offer(progress)
 		p.Offer(result)
 		sent, _ = o.take()
 	})
