@@ -6,9 +6,10 @@
 // Publish may be called from any goroutine; the events of one call reach each
 // subscriber of a room in their order, and calls are ordered as their callers
 // order them. Publish never waits: a Subscriber takes a batch into a bounded
-// queue of its own, or notes that it is behind and reads the log later. No lock
-// is held across an Offer, so that who comes into a room, or leaves it, doesn't
-// wait for those who publish there.
+// queue of its own, or notes that it is behind and reads the log later. Those of a
+// Group are offered it by their group, in the same order, and perhaps a little later.
+// No lock is held across an Offer, so that who comes into a room, or leaves it,
+// doesn't wait for those who publish there.
 package router
 
 import (
@@ -97,29 +98,56 @@ type Subscriber interface {
 	Offer(*Batch)
 }
 
+// Member is a Subscriber that is offered batches by its group.
+type Member interface {
+	Subscriber
+	Group() Group // always the same
+}
+
+// Group offers batches to its members, where their memory is at hand.
+type Group interface {
+	// Deliver offers a batch to those of the group who hear a room, now or soon, and
+	// behind what it was given before. It must not block, and leaves to as it is.
+	Deliver(b *Batch, to []*Subscription)
+}
+
 // Router knows who is in which room.
 type Router struct {
 	mu    sync.RWMutex // guards rooms and each room's users
 	rooms map[event.Room]*room
 }
 
-// room is a room with subscribers. Those who publish read subs without its lock:
-// it is appended to, behind what they read, or replaced, and never changed.
+// room is a room with subscribers.
 type room struct {
 	users int // who is in it, or about to be: the room is forgotten with the last
 
-	mu   sync.Mutex // guards the rest
-	subs []*subscription
-	left int // how many of subs have left
+	mu     sync.Mutex // guards the rest
+	groups []*audience
 }
 
-// subscription is a subscriber's place in a room.
-type subscription struct {
+// audience is who of a group is in a room. Those who publish read subs without the
+// room's lock: it is appended to, behind what they read, or replaced, and never changed.
+type audience struct {
+	group Group // nil for those who are in none
+	subs  []*Subscription
+	left  int // how many of subs have left
+}
+
+// Subscription is a subscriber's place in a room.
+type Subscription struct {
 	sub    Subscriber
 	left   atomic.Bool
 	router *Router
 	name   event.Room
 	room   *room
+	among  *audience
+}
+
+// Offer hands on a batch, unless the subscriber has left.
+func (s *Subscription) Offer(b *Batch) {
+	if !s.left.Load() {
+		s.sub.Offer(b)
+	}
 }
 
 // New returns a router without rooms.
@@ -137,18 +165,32 @@ func (r *Router) Subscribe(name event.Room, sub Subscriber) (leave func()) {
 	}
 	in.users++
 	r.mu.Unlock()
-	s := &subscription{sub: sub, router: r, name: name, room: in}
-	in.mu.Lock()
-	in.subs = append(in.subs, s)
-	in.mu.Unlock()
+	s := &Subscription{sub: sub, router: r, name: name, room: in}
+	in.add(s)
 	return s.leave
 }
 
-func (s *subscription) leave() {
+func (in *room) add(s *Subscription) {
+	var group Group
+	if m, is := s.sub.(Member); is {
+		group = m.Group()
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	i := slices.IndexFunc(in.groups, func(a *audience) bool { return a.group == group })
+	if i < 0 {
+		i = len(in.groups)
+		in.groups = append(in.groups, &audience{group: group})
+	}
+	s.among = in.groups[i]
+	s.among.subs = append(s.among.subs, s)
+}
+
+func (s *Subscription) leave() {
 	if s.left.Swap(true) {
 		return
 	}
-	s.room.tidy()
+	s.room.tidy(s.among)
 	s.router.mu.Lock()
 	defer s.router.mu.Unlock()
 	if s.room.users--; s.room.users == 0 {
@@ -158,21 +200,21 @@ func (s *subscription) leave() {
 
 // tidy forgets those who have left once they are a quarter, so that many who leave
 // at once cost each a constant share.
-func (in *room) tidy() {
+func (in *room) tidy(a *audience) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if in.left++; in.left*4 <= len(in.subs) {
+	if a.left++; a.left*4 <= len(a.subs) {
 		return
 	}
-	stay := make([]*subscription, 0, len(in.subs))
-	for _, s := range in.subs {
+	stay := make([]*Subscription, 0, len(a.subs))
+	for _, s := range a.subs {
 		if !s.left.Load() {
 			stay = append(stay, s)
 		}
 	}
 	// One who is about to be counted may be forgotten already; then somebody is
 	// tidied up a little earlier.
-	in.subs, in.left = stay, 0
+	a.subs, a.left = stay, 0
 }
 
 // Publish hands events to the subscribers of their rooms. It is the store's
@@ -222,11 +264,30 @@ func (r *Router) in(name event.Room) *room {
 }
 
 func (in *room) offer(b *Batch) {
-	for _, s := range in.all() {
-		if !s.left.Load() {
-			s.sub.Offer(b)
+	for i := 0; ; i++ {
+		group, subs, is := in.audience(i)
+		switch {
+		case !is:
+			return
+		case group != nil:
+			group.Deliver(b, subs)
+		default:
+			for _, s := range subs {
+				s.Offer(b)
+			}
 		}
 	}
+}
+
+// audience returns those of a group who are in the room, and some who have left.
+func (in *room) audience(i int) (group Group, subs []*Subscription, is bool) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if i >= len(in.groups) {
+		return nil, nil, false
+	}
+	a := in.groups[i]
+	return a.group, a.subs, true
 }
 
 // Bookmark tells the subscribers of a room where its log is. They may be behind
@@ -244,29 +305,38 @@ func (r *Router) Others(name event.Room, sub Subscriber) (hear func() bool) {
 	if in == nil {
 		return func() bool { return true }
 	}
-	var own *subscription
-	for _, s := range in.all() {
+	var own *Subscription
+	in.each(func(s *Subscription) bool {
 		if s.sub == sub && !s.left.Load() {
 			own = s
 		}
-	}
+		return own == nil
+	})
 	return func() bool { return own == nil || own.left.Load() || in.hasOthers(own) }
 }
 
-func (in *room) hasOthers(own *subscription) bool {
-	for _, s := range in.all() {
-		if s != own && !s.left.Load() {
-			return true
-		}
-	}
-	return false
+func (in *room) hasOthers(own *Subscription) (others bool) {
+	in.each(func(s *Subscription) bool {
+		others = s != own && !s.left.Load()
+		return !others
+	})
+	return others
 }
 
-// all returns those who are in the room, and some who have left.
-func (in *room) all() []*subscription {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	return in.subs
+// each calls fn for those who are in the room, and some who have left, until it
+// returns false.
+func (in *room) each(fn func(*Subscription) bool) {
+	for i := 0; ; i++ {
+		_, subs, is := in.audience(i)
+		if !is {
+			return
+		}
+		for _, s := range subs {
+			if !fn(s) {
+				return
+			}
+		}
+	}
 }
 
 // Names returns the rooms that have subscribers, in no order.

@@ -180,7 +180,7 @@ func TestThoseWhoLeaveAreForgottenAndThoseWhoStayHearAll(t *testing.T) {
 			t.Fatalf("subscriber %d heard %v", i, got)
 		}
 	}
-	if kept := len(r.rooms["testrun:a"].subs); kept > 2*stay || r.Audience("testrun:a") != stay {
+	if kept := len(r.rooms["testrun:a"].groups[0].subs); kept > 2*stay || r.Audience("testrun:a") != stay {
 		t.Errorf("%d subscribers are kept of %d, the audience is %d", kept, stay, r.Audience("testrun:a"))
 	}
 }

@@ -57,6 +57,8 @@ type outbox struct {
 type owner interface {
 	// summon puts it on its worker's list.
 	summon()
+	// group is its worker.
+	group() router.Group
 }
 
 // control is a control frame that waits.
@@ -91,6 +93,9 @@ type place struct {
 
 // Offer takes events from the router.
 func (p *place) Offer(b *router.Batch) { p.out.offer(p, b) }
+
+// Group returns what the router hands its batches to.
+func (p *place) Group() router.Group { return p.out.owner.group() }
 
 // post queues a control frame.
 func (o *outbox) post(frame *pb.SubscribeResponse) {

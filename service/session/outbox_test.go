@@ -22,6 +22,8 @@ type ownerFunc func()
 
 func (f ownerFunc) summon() { f() }
 
+func (f ownerFunc) group() router.Group { return nil }
+
 func newOutbox(maxBytes int, summon ownerFunc) *outbox {
 	return &outbox{maxBytes: maxBytes, owner: summon}
 }

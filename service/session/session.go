@@ -12,9 +12,10 @@
 // served is slowed down by its own stream.
 //
 // To send is a role (turn): one at a time has it, and gives it back when nothing
-// waits. Publishers put events into the outbox, note that the session is due, and
-// never wait, nor write. A worker takes the sessions that are due, each always its
-// own ones, and sends: on a direct carrier itself, until the carrier has not
+// waits. Publishers leave a batch to the workers of the sessions that hear it, and
+// never wait, nor write; only if a worker has much to do they do the next step for it.
+// A worker, each always for its own sessions, puts the batch into the outboxes of some
+// of them, notes that they are due, takes those that are, and sends: on a direct carrier itself, until the carrier has not
 // flushed, when the session is left until that calls. Whatever may wait (a Send on
 // another carrier, the log, rights to be looked at) the worker hands to a goroutine
 // together with the role, and goes on with the next session.
@@ -31,8 +32,8 @@
 // for a request in hand; a Recv or Send that is still blocked returns after it.
 //
 // Locks are taken in this order: Server.mu, Session.looking, Session.mu, then those
-// of the presence hub, the router, and the outbox, and last those of the worker and
-// the hands, which are held for a few instructions. Who is in a room changes under
+// of the presence hub, the router, worker.offering, and the outbox, and last those of
+// the worker and the hands, which are held for a few instructions. Who is in a room changes under
 // Session.mu in all of them together. No lock is held across a Send.
 //
 // # Order
@@ -251,6 +252,8 @@ func (srv *Server) open(stream Stream, caller identity.Caller) *Session {
 }
 
 func (s *Session) summon() { s.worker.add(s) }
+
+func (s *Session) group() router.Group { return s.worker }
 
 // nextWorker returns the worker of the next session. A session stays with its
 // worker, which keeps its frames in order and its memory in one core's cache.

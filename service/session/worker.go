@@ -3,18 +3,97 @@ package session
 import (
 	"sync"
 	"time"
+
+	"github.com/tcmanager/tcmanager/service/router"
 )
 
 // worker flushes the sessions that are its own, one after the other. It has a
-// goroutine while there is something to do.
+// goroutine while there is something to do. What is published it offers to them
+// itself, to some at a time, which it flushes before it goes on: what it needs of them
+// is then brought from memory once, and by no other core.
 type worker struct {
 	hands *hands
 
-	mu    sync.Mutex // guards the rest
+	offering sync.Mutex // held while batches are offered: who holds it offers those that came first
+
+	mu    sync.Mutex // guards the rest; it is taken after offering and after an outbox's lock
+	told  []telling  // in the order in which they came, but for those in front that are done
+	done  int        // how many those are
+	begun int        // how many of the next one's sessions were offered it
+	size  int        // of what is not done, in bytes
 	due   []*Session // in the order in which they are flushed
 	spare []*Session // memory for the next due
 	held  [tiers]waiting
 	awake bool // there is a goroutine
+}
+
+// telling is a batch that is to be offered to some sessions.
+type telling struct {
+	batch *router.Batch
+	to    []*router.Subscription
+}
+
+// Bounds of what a worker has still to offer. Above them the publisher offers it.
+const (
+	maxTold      = 256
+	maxToldBytes = 1 << 20
+)
+
+// toldAtOnce is to how many sessions a worker offers a batch before it flushes them:
+// so many fit into the nearest cache.
+const toldAtOnce = 32
+
+// Deliver has a batch offered to sessions of this worker.
+func (w *worker) Deliver(b *router.Batch, to []*router.Subscription) {
+	w.mu.Lock()
+	w.told = append(w.told, telling{b, to})
+	w.size += b.Piece.Frame.Size()
+	full := len(w.told)-w.done > maxTold || w.size > maxToldBytes
+	w.wakeLocked()
+	for full && w.offer() {
+	}
+}
+
+// offer offers the first of what was published to some of the sessions that hear it.
+// It reports whether there is more.
+func (w *worker) offer() bool {
+	w.offering.Lock()
+	defer w.offering.Unlock()
+	b, to := w.nextTold()
+	for _, s := range to {
+		s.Offer(b)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.done < len(w.told)
+}
+
+// nextTold returns what is offered next, and to whom; to nobody if there is nothing.
+func (w *worker) nextTold() (*router.Batch, []*router.Subscription) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.done == len(w.told) {
+		return nil, nil
+	}
+	next := w.told[w.done]
+	from, to := w.begun, min(w.begun+toldAtOnce, len(next.to))
+	if w.begun = to; to == len(next.to) {
+		w.told[w.done], w.begun = telling{}, 0
+		w.size -= next.batch.Piece.Frame.Size()
+		w.done++
+		w.tidyLocked()
+	}
+	return next.batch, next.to[from:to]
+}
+
+// tidyLocked moves what is not done to the front once as much is.
+func (w *worker) tidyLocked() {
+	if w.done < len(w.told)-w.done {
+		return
+	}
+	n := copy(w.told, w.told[w.done:])
+	clear(w.told[n:])
+	w.told, w.done = w.told[:n], 0
 }
 
 // waiting are sessions that are flushed together when the tick comes.
@@ -23,6 +102,9 @@ type waiting struct {
 	tick     *time.Timer
 	ripe     bool // it has come
 }
+
+// asleep stands for no tier, and nothing to do.
+const asleep = tiers + 1
 
 // visitsAtOnce is how many visits a worker makes by one look at the clock: they take
 // some microseconds each.
@@ -75,8 +157,9 @@ func (w *worker) ripen(t tier) {
 // run flushes until nobody is due.
 func (w *worker) run() {
 	for {
+		w.offer()
 		sessions, t := w.next()
-		if sessions == nil {
+		if t == asleep {
 			return
 		}
 		var now time.Time
@@ -90,12 +173,15 @@ func (w *worker) run() {
 				s.ripen(t, now)
 			}
 		}
-		w.keep(sessions, t)
+		if sessions != nil {
+			w.keep(sessions, t)
+		}
 	}
 }
 
 // next takes the sessions whose tick has come, and says of which tier, or else
-// those that are due, of no tier; nil when there are none, and the worker sleeps.
+// those that are due, of no tier; asleep when there is nothing to do, and the worker
+// sleeps.
 func (w *worker) next() (sessions []*Session, t tier) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -111,8 +197,11 @@ func (w *worker) next() (sessions []*Session, t tier) {
 		sessions, w.due, w.spare = w.due, w.spare, nil
 		return sessions, tiers
 	}
+	if w.done < len(w.told) {
+		return nil, tiers
+	}
 	w.awake = false
-	return nil, tiers
+	return nil, asleep
 }
 
 // keep keeps the memory of a list.
