@@ -88,9 +88,14 @@ func Decode(b []byte, m proto.Message) error {
 	return nil
 }
 
-// EncodeRun leaves out of a run what is kept elsewhere or nowhere.
+// EncodeRun leaves out of a run what is kept elsewhere or nowhere. Each commit of a
+// runner does it, so it asks no descriptor what there is; a test does.
 func EncodeRun(run *pb.Run) ([]byte, error) {
-	return Encode(run, "id", "project_id", "number", "key", "shards", "url", "results_trimmed")
+	return Encode(&pb.Run{
+		Info: run.Info, State: run.State, EndReason: run.EndReason, Counts: run.Counts, Suites: run.Suites,
+		StartedAt: run.StartedAt, EndedAt: run.EndedAt, StartedBy: run.StartedBy,
+		ExpectedShards: run.ExpectedShards, ExpectedTotal: run.ExpectedTotal,
+	})
 }
 
 // EncodeCase leaves out of a test case what is kept in columns.

@@ -1,6 +1,7 @@
 // Package memory is what the one writer of a store keeps in memory: where each
-// room's log is, with the events that aren't written yet, and which names have
-// which numbers. Both can forget what one failed function did.
+// room's log is, with the events that aren't written yet; the rows that runners
+// change, while they aren't; and which names have which numbers. All of it can
+// forget what one failed function did.
 //
 // # Concurrency
 //

@@ -2,9 +2,11 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,10 +33,12 @@ type bench struct {
 	suites  []*pb.Suite
 	run     *pb.Run
 	offset  uint64
+	groups  atomic.Int64 // of updates with events
 }
 
 func newBench(tb testing.TB, dsn string) *bench {
-	b := &bench{TB: tb, s: open(tb, Options{DSN: dsn})}
+	b := &bench{TB: tb}
+	b.s = open(tb, Options{DSN: dsn, Listener: func([]event.Event) { b.groups.Add(1) }})
 	tb.Cleanup(func() {
 		if err := b.s.Close(); err != nil {
 			tb.Error(err)
@@ -109,6 +113,56 @@ func (b *bench) fill(n int) {
 	b.begin(n)
 	for from := 0; from < benchTests; from += benchCommit {
 		b.commit(from, benchCommit)
+	}
+}
+
+// BenchmarkRunners is one result a commit of a runner, as the run service writes it: an
+// event, the result, the run's counts and the shard. With 200 runners, each of a run of
+// its own, as many as wait share a commit of the store.
+func BenchmarkRunners(tb *testing.B) {
+	const runnerTests = 1_000
+	for _, runners := range []int{1, 200} {
+		tb.Run(fmt.Sprint(runners), func(tb *testing.B) {
+			b := newBench(tb, database(tb))
+			left := make(chan int, runners)
+			var all sync.WaitGroup
+			for n := range runners {
+				b.begin(n)
+				run, room := b.run, event.RunRoom(b.run.Id)
+				all.Go(func() {
+					shard := store.Shard{RunID: run.Id, Name: "main", State: pb.ShardState_SHARD_STATE_LIVE}
+					for i := range left {
+						result := b.results[i%runnerTests]
+						shard.Committed++
+						shard.ChangedAt = time.UnixMicro(int64(i))
+						run.Counts = &pb.Counts{Total: uint32(i)}
+						err := b.s.Update(tb.Context(), func(tx store.Tx) error {
+							events, err := tx.Append(b.drafts[i%runnerTests].For(room))
+							if err != nil {
+								return err
+							}
+							result.Seq, result.Offset = shard.Committed, events[0].Position.Offset
+							return errors.Join(tx.PutResults(run.Id, []store.Result{result}), tx.PutRun(run), tx.PutShard(shard))
+						})
+						if err != nil {
+							tb.Error(err)
+						}
+					}
+				})
+			}
+			for i := range 2 * runnerTests { // until they are known
+				left <- i
+			}
+			tb.ReportAllocs()
+			tb.ResetTimer()
+			before := b.groups.Load()
+			for i := range tb.N {
+				left <- i
+			}
+			close(left)
+			all.Wait()
+			tb.ReportMetric(float64(tb.N)/float64(b.groups.Load()-before), "updates/commit")
+		})
 	}
 }
 

@@ -505,6 +505,85 @@ func TestCommitThatFailsAnswersAllAndTheCulpritIsAloneTheNextTime(t *testing.T) 
 	f.is("ab", "abxy")
 }
 
+// newRun makes a run, and has shards of the name x refused.
+func (f *faulty) newRun(id string) {
+	f.Helper()
+	err := f.s.Update(f.Context(), func(tx store.Tx) error {
+		return errors.Join(tx.PutProject(&pb.Project{Id: "p", Key: "p"}), tx.AddRun(&pb.Run{Id: id, ProjectId: "p", Key: id}))
+	})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.fails("shards", "NEW.name = convert_to('x', 'UTF8')", "23514")
+}
+
+// shard puts a user and a shard of a name.
+func shard(name string) func(*tx) error {
+	return func(t *tx) error {
+		return errors.Join(put(t, name), t.PutShard(store.Shard{RunID: "r", Name: name, Committed: 1, ChangedAt: time.Unix(0, 0)}))
+	}
+}
+
+func TestRowOfARunnerThatCannotBeWrittenIsAloneTheNextTime(t *testing.T) {
+	f := newFaulty(t, 0)
+	f.newRun("r")
+	try := func() []error { return f.together(shard("a"), shard("x"), shard("b")) }
+	for i, err := range try() {
+		if err == nil || !strings.Contains(err.Error(), "on purpose") {
+			t.Errorf("update %d: %v, want why the commit failed", i, err)
+		}
+	}
+	if n := f.number("SELECT count(*) FROM shards"); n != 0 {
+		t.Errorf("%d shards of a group that failed", n)
+	}
+	for i, err := range try() {
+		if (err == nil) != (i != 1) {
+			t.Errorf("the second time, update %d: %v", i, err)
+		}
+	}
+	if n := f.number("SELECT count(*) FROM shards"); n != 2 {
+		t.Errorf("%d shards, want those of a and b", n)
+	}
+	f.is("ab", "abx")
+}
+
+func TestWhatIsPendingIsForgottenWithItsGroup(t *testing.T) {
+	f := newFaulty(t, 0)
+	f.newRun("r")
+	errs := f.together(
+		shard("a"),
+		func(t *tx) error { return t.note("INSERT INTO nowhere VALUES (1)") },
+		func(t *tx) error { // which asks for nothing that is pending
+			_, err := t.User("nobody")
+			return err
+		},
+	)
+	for i, err := range errs {
+		if err == nil || !strings.Contains(err.Error(), "nowhere") {
+			t.Errorf("update %d: %v, want that there is no such table", i, err)
+		}
+	}
+	if err := f.s.Update(t.Context(), func(st store.Tx) error { return shard("b")(st.(*tx)) }); err != nil {
+		t.Error(err)
+	}
+	if n := f.number("SELECT count(*) FROM shards"); n != 1 {
+		t.Errorf("%d shards, want that of b", n)
+	}
+	f.is("b", "ab")
+}
+
+func TestStatementFindsWhatIsPendingWritten(t *testing.T) {
+	f := newFaulty(t, 0)
+	f.newRun("r")
+	err := f.s.Update(t.Context(), func(st store.Tx) error {
+		t := st.(*tx)
+		return errors.Join(shard("a")(t), t.note("UPDATE shards SET committed = committed + 5"))
+	})
+	if n := f.number("SELECT max(committed) FROM shards"); n != 6 || err != nil {
+		t.Errorf("the shard has %d (%v), want 6", n, err)
+	}
+}
+
 func TestErrorOfTheEngineCannotBePassedOver(t *testing.T) {
 	f := newFaulty(t, 0)
 	errs := f.together(

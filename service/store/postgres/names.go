@@ -55,7 +55,7 @@ type names struct {
 	known    memory.Cache[testKey, struct{}]
 	users    memory.Cache[string, int64]
 	projects memory.Cache[string, int64]
-	runs     memory.Cache[string, runRef]
+	runs     memory.Cache[string, knownRun]
 	cases    memory.Cache[string, int64]
 
 	// These change, and each commit of a runner asks for them.
@@ -66,7 +66,7 @@ type names struct {
 func newNames() names {
 	return names{
 		memory.NewCache[suiteKey, int64](), memory.NewCache[nameKey, int64](), memory.NewCache[testKey, struct{}](),
-		memory.NewCache[string, int64](), memory.NewCache[string, int64](), memory.NewCache[string, runRef](), memory.NewCache[string, int64](),
+		memory.NewCache[string, int64](), memory.NewCache[string, int64](), memory.NewCache[string, knownRun](), memory.NewCache[string, int64](),
 		memory.NewShards(), memory.NewRoles(),
 	}
 }

@@ -117,7 +117,7 @@ func newWriter(s *Store, o Options, config *pgx.ConnConfig, epoch uint64) *write
 		link: link{config: config, where: s.where, log: o.Log, epoch: epoch, patience: o.Patience},
 		now:  o.Now, listen: o.Listener,
 		jobs: make(chan *job, queueLength), closing: s.closing, stopped: make(chan struct{}),
-		bounds: groupBounds, idle: o.idle, rooms: memory.NewRooms(), names: newNames(),
+		bounds: groupBounds, idle: o.idle, rooms: memory.NewRooms(), names: newNames(), pending: memory.NewPending(),
 	}
 }
 

@@ -3,96 +3,38 @@ package postgres
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
 	"github.com/tcmanager/tcmanager/service/store"
 	"github.com/tcmanager/tcmanager/service/store/column"
 )
 
-// putResults stores results. A new one is marked as the last of its test; markLast
-// mends that where a test has several attempts.
-const putResults = `INSERT INTO results (run, seq, attempt, name, change, shard_attempt, status, last, source, shard, data)
-	SELECT $1, seq, attempt, name, change, shard_attempt, status, true, source, shard, data
-	FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::integer[], $8::bytea[], $9::bytea[], $10::bytea[])
-		AS u (seq, attempt, name, change, shard_attempt, status, source, shard, data)
-	ON CONFLICT (run, seq, attempt) DO UPDATE SET name = excluded.name, change = excluded.change,
-		shard_attempt = excluded.shard_attempt, status = excluded.status, source = excluded.source,
-		shard = excluded.shard, data = excluded.data`
-
-// markLast takes the mark of the last attempt from those results, just stored, that
-// aren't, and from those that no longer are. Few tests have more than one attempt:
-// an index holds only those. OFFSET keeps the planner from turning the inside out,
-// which for a small table it did, and then read the whole run.
-const markLast = `UPDATE results SET last = false WHERE ctid = ANY (ARRAY (
-	SELECT r.ctid FROM (SELECT seq, max(attempt) AS attempt FROM results
-		WHERE run = $1 AND seq BETWEEN $2 AND $3 AND attempt > 1 GROUP BY seq) m
-	CROSS JOIN LATERAL (SELECT ctid, last FROM results WHERE run = $1 AND seq = m.seq AND attempt < m.attempt OFFSET 0) r WHERE r.last))`
-
-// resultRows are columns of results.
-type resultRows struct {
-	seq, attempt, change, shardAttempt []int64
-	status                             []int32
-	source, shard, data                [][]byte
-	sources                            []string
-	of                                 []testName
-	bytes                              []byte // what data is part of
-}
-
-type attemptKey struct {
-	seq     uint64
-	attempt uint32
-}
-
-// columns turns results into columns. Of several of one attempt only the last one
-// counts: one statement must not touch a row twice.
-func columns(results []store.Result) *resultRows {
-	at, size := make(map[attemptKey]int, len(results)), 0
-	for i := range results {
-		at[attemptKey{results[i].Seq, results[i].Attempt}] = i
-		size += len(results[i].Update)
-	}
-	c := &resultRows{bytes: make([]byte, 0, size)}
-	for i := range results {
-		r := &results[i]
-		if at[attemptKey{r.Seq, r.Attempt}] != i {
-			continue
-		}
-		c.seq, c.attempt = append(c.seq, int64(r.Seq)), append(c.attempt, int64(r.Attempt))
-		c.change, c.shardAttempt = append(c.change, int64(r.Offset)), append(c.shardAttempt, int64(r.ShardAttempt))
-		c.status = append(c.status, int32(r.Status))
-		c.source, c.shard = append(c.source, bytesOf(r.Source)), append(c.shard, bytesOf(r.Shard))
-		from := len(c.bytes)
-		c.bytes = append(c.bytes, r.Update...) // the caller's is his
-		c.data = append(c.data, c.bytes[from:len(c.bytes):len(c.bytes)])
-		c.sources, c.of = append(c.sources, r.Source), append(c.of, testName{r.Suite, r.Name})
-	}
-	return c
-}
-
 // PutResults stores attempts and makes their tests known.
 func (t *tx) PutResults(runID string, results []store.Result) error {
 	if len(results) == 0 {
 		return nil
 	}
-	run, err := t.runRef(runID)
+	run, err := t.run(runID)
 	if err != nil {
 		return fmt.Errorf("store results: %w", err)
 	}
-	c := columns(results)
-	names, err := t.testNames(run.project, c.of)
-	if err == nil {
-		err = t.knowTests(names, c.sources)
+	of, sources := make([]testName, len(results)), make([]string, len(results))
+	for i := range results {
+		of[i], sources[i] = testName{results[i].Suite, results[i].Name}, results[i].Source
 	}
+	names, err := t.testNames(run.project, of)
 	if err == nil {
-		err = t.note(putResults, run.num, c.seq, c.attempt, names, c.change, c.shardAttempt, c.status, c.source, c.shard, c.data)
-	}
-	if err == nil {
-		err = t.note(markLast, run.num, slices.Min(c.seq), slices.Max(c.seq))
+		err = t.knowTests(names, sources)
 	}
 	if err != nil {
 		return fmt.Errorf("store results of run %s: %w", runID, err)
 	}
-	t.bytes += len(c.bytes)
+	if !run.retried && slices.ContainsFunc(results, func(r store.Result) bool { return r.Attempt > 1 }) {
+		run.retried = true
+		t.w.names.runs.Put(strings.Clone(runID), run)
+	}
+	t.bytes += t.w.pending.Results.Put(run.num, run.retried, names, results)
 	return nil
 }
 

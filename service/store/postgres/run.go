@@ -3,11 +3,13 @@ package postgres
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
 	"github.com/tcmanager/tcmanager/service/event"
 	"github.com/tcmanager/tcmanager/service/store"
 	"github.com/tcmanager/tcmanager/service/store/column"
+	"github.com/tcmanager/tcmanager/service/store/memory"
 )
 
 // runRef is what the rows of a run need to know about it.
@@ -21,15 +23,29 @@ func (r *reader) runRef(id string) (ref runRef, err error) {
 	return ref, nil
 }
 
+// knownRun is what the writer remembers of a run that is kept.
+type knownRun struct {
+	runRef
+	retried bool // some test may have more than one attempt
+}
+
+// run returns what is remembered of a run.
+func (t *tx) run(id string) (run knownRun, err error) {
+	if run, ok := t.w.names.runs.Get(id); ok {
+		return run, t.w.broken
+	}
+	err = t.row(`SELECT r.num, r.project, EXISTS (SELECT 1 FROM results WHERE run = r.num AND attempt > 1)
+		FROM runs r WHERE r.id = $1 AND r.kept > 0`, []any{text(id)}, &run.num, &run.project, &run.retried)
+	if err != nil {
+		return knownRun{}, fmt.Errorf("run %s: %w", id, err)
+	}
+	t.w.names.runs.Put(strings.Clone(id), run)
+	return run, nil
+}
+
 func (t *tx) runRef(id string) (runRef, error) {
-	if ref, ok := t.w.names.runs.Get(id); ok {
-		return ref, t.w.broken
-	}
-	ref, err := t.reader.runRef(id)
-	if err == nil {
-		t.w.names.runs.Put(id, ref)
-	}
-	return ref, err
+	run, err := t.run(id)
+	return run.runRef, err
 }
 
 const selectRun = `SELECT r.num, r.id, p.id, r.number, r.key, r.kept, r.data
@@ -171,7 +187,7 @@ func (t *tx) AddRun(run *pb.Run) error {
 			int64(run.GetCounts().GetTotal()), column.Micros(run.StartedAt), column.Micros(run.EndedAt), data)
 	}
 	if err == nil {
-		t.w.names.runs.Put(run.Id, ref)
+		t.w.names.runs.Put(run.Id, knownRun{runRef: ref})
 		_, err = t.makeRoom(event.RunRoom(run.Id))
 	}
 	if err != nil {
@@ -205,23 +221,18 @@ func checkIndexed(run *pb.Run) error {
 
 // PutRun stores what can change of a run.
 func (t *tx) PutRun(run *pb.Run) error {
-	data, err := column.EncodeRun(run)
-	if err != nil {
-		return err
-	}
 	ref, err := t.runRef(run.Id)
 	if err == nil {
 		err = checkIndexed(run)
 	}
+	var n int
 	if err == nil {
-		err = t.note(`UPDATE runs SET state = $1, end_reason = $2, source = $3, name = $4, total = $5, started_at = $6, ended_at = $7, data = $8
-			WHERE num = $9`, int64(run.State), int64(run.EndReason), text(run.GetInfo().GetSource()), text(run.GetInfo().GetName()),
-			int64(run.GetCounts().GetTotal()), column.Micros(run.StartedAt), column.Micros(run.EndedAt), data, ref.num)
+		n, err = t.w.pending.PutRun(ref.num, run)
 	}
 	if err != nil {
 		return fmt.Errorf("store run %s: %w", run.Id, err)
 	}
-	t.bytes += len(data)
+	t.bytes += n
 	return nil
 }
 
@@ -281,21 +292,12 @@ func (t *tx) PutShard(s store.Shard) error {
 	if err != nil {
 		return fmt.Errorf("store shard %q: %w", s.Name, err)
 	}
-	var exit any
-	if s.ExitCode != nil {
-		exit = int64(*s.ExitCode)
-	}
-	err = checkKey("the name", s.Name)
-	if err == nil {
-		err = t.note(`INSERT INTO shards (run, name, state, incarnation, committed, changed_at, exit_code) VALUES ($1, $2, $3, $4, $5, $6, $7)
-			ON CONFLICT (run, name) DO UPDATE SET state = excluded.state, incarnation = excluded.incarnation,
-			committed = excluded.committed, changed_at = excluded.changed_at, exit_code = excluded.exit_code`,
-			run.num, text(s.Name), int64(s.State), int64(s.Incarnation), int64(s.Committed), s.ChangedAt.UnixMicro(), exit)
-	}
-	if err != nil {
+	if err := checkKey("the name", s.Name); err != nil {
 		return fmt.Errorf("store shard %q of run %s: %w", s.Name, s.RunID, err)
 	}
 	t.w.names.shards.Put(s)
+	s, _ = t.w.names.shards.Get(s.RunID, s.Name) // whose texts are no part of a request
+	t.w.pending.Shards.Put(memory.RowKey{Run: run.num, Name: s.Name}, s)
 	return nil
 }
 
@@ -323,28 +325,13 @@ func (t *tx) PutSuites(runID string, suites []*pb.Suite) error {
 	if err != nil {
 		return fmt.Errorf("store suites: %w", err)
 	}
-	var names, data [][]byte
-	at := map[string]int{} // one statement must not touch a row twice
 	for _, s := range suites {
-		b, err := column.Encode(s)
+		data, err := column.Encode(s)
 		if err != nil {
 			return err
 		}
-		t.bytes += len(b)
-		if i, ok := at[s.Name]; ok {
-			data[i] = b
-			continue
-		}
-		at[s.Name] = len(names)
-		names, data = append(names, bytesOf(s.Name)), append(data, b)
-	}
-	if len(names) == 0 {
-		return nil
-	}
-	err = t.note(`INSERT INTO run_suites (run, name, data) SELECT $1, name, data FROM unnest($2::bytea[], $3::bytea[]) AS u (name, data)
-		ON CONFLICT (run, sha256(name)) DO UPDATE SET data = excluded.data`, run.num, names, data)
-	if err != nil {
-		return fmt.Errorf("store suites of run %s: %w", runID, err)
+		t.w.pending.Suites.Put(memory.RowKey{Run: run.num, Name: s.Name}, data)
+		t.bytes += len(data)
 	}
 	return nil
 }

@@ -58,11 +58,13 @@ type writer struct {
 	idle    time.Duration         // how often a connection with nothing to do is tried
 	sick    atomic.Pointer[error] // why the database couldn't write, until it can
 
-	// What the goroutine alone knows. Rooms and names mirror the transaction as it
-	// stands: an undone function restores them, a failed commit clears them.
+	// What the goroutine alone knows. Rooms, names and what is pending mirror the
+	// transaction as it stands: an undone function restores them, a failed commit
+	// clears them.
 	session session
 	rooms   memory.Rooms
 	names   names
+	pending memory.Pending
 	nums    nums
 
 	group   *group // at work
@@ -212,11 +214,14 @@ func (w *writer) do(g *group, j *job) {
 	}
 	w.rooms.Mark()
 	w.names.mark()
+	w.pending.Mark()
 	w.start, w.broken = len(w.session.log), nil
 	t := &tx{reader: reader{ctx: j.ctx, db: w}, w: w}
 	g.running = j
 	err := t.call(j.fn)
-	if err == nil && w.broken == nil && w.careful > 0 && len(w.session.log) > w.start {
+	if err == nil && w.broken == nil && w.careful > 0 && (len(w.session.log) > w.start || !w.pending.Empty()) {
+		w.pending.Hold()
+		w.flushPending()
 		_ = w.ask(&query{sql: "SELECT 1", row: func(rows) error { return nil }})
 	}
 	if err == nil {
@@ -251,6 +256,7 @@ func (w *writer) undo() {
 	w.session.log = w.session.log[:w.start]
 	w.rooms.Undo()
 	w.names.undo()
+	w.pending.Undo()
 }
 
 // ask sends what was noted and a query. If the server lost the transaction, it is
@@ -259,6 +265,7 @@ func (w *writer) ask(q *query) error {
 	if w.broken != nil {
 		return w.broken
 	}
+	w.before(q.sql)
 	for tries := 1; ; tries++ {
 		at, err := w.session.say(q, false)
 		if err == nil {
@@ -328,6 +335,7 @@ func (w *writer) recovered() {
 // finish commits the group, or sets its err and undoes all of it.
 func (w *writer) finish(g *group) {
 	if g.err == nil {
+		w.flushPending()
 		w.flushLog()
 		if len(w.session.log) > 0 {
 			w.session.note("UPDATE tcmanager SET commits = $1 WHERE epoch = $2", w.commits+1, int64(w.epoch))
@@ -341,6 +349,7 @@ func (w *writer) finish(g *group) {
 		w.session.reset()
 		w.rooms.Clear()
 		w.names.clear()
+		w.pending.Clear()
 		return
 	}
 	w.careful = max(0, w.careful-1)
@@ -406,6 +415,7 @@ func (t *tx) note(sql string, args ...any) error {
 	if t.w.broken != nil {
 		return t.w.broken
 	}
+	t.w.before(sql)
 	t.w.session.note(sql, args...)
 	return nil
 }

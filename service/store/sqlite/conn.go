@@ -17,6 +17,9 @@ type conn struct {
 	sql   *sql.Conn
 	stmts map[string]*sql.Stmt // by their text, of which there is a fixed number
 	where string               // the data file, for errors
+	// before is called before a statement runs, for the writer's functions; nil for
+	// nobody.
+	before func(query string) error
 	// broken is the first error after which the transaction can't be trusted.
 	// SQLite may have rolled it back by itself, so that a statement after it
 	// would commit on its own: there is none until the next transaction.
@@ -44,6 +47,11 @@ func (c *conn) prepare(query string) (*sql.Stmt, error) {
 	if c.broken != nil {
 		return nil, c.broken
 	}
+	if c.before != nil {
+		if err := c.before(query); err != nil {
+			return nil, err
+		}
+	}
 	if s, ok := c.stmts[query]; ok {
 		return s, nil
 	}
@@ -66,10 +74,10 @@ func (c *conn) check(err error) error {
 
 // control runs BEGIN, COMMIT and their like, also on a broken transaction.
 func (c *conn) control(query string) error {
-	was := c.broken
-	c.broken = nil
+	was, before := c.broken, c.before
+	c.broken, c.before = nil, nil
 	_, err := c.exec(query)
-	c.broken = was
+	c.broken, c.before = was, before
 	return err
 }
 

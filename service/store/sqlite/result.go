@@ -11,21 +11,6 @@ import (
 	"github.com/tcmanager/tcmanager/service/store/column"
 )
 
-// insertResults returns the statement that stores n results. A new one is marked
-// as the last of its test; markLast mends that where a test has several attempts.
-//
-// It compares no column with a parameter: since SQLite 3.54 the plan of such a term
-// depends on whether the value is 0 or 1, and a statement of 64 rows would be
-// planned anew for most batches, which took longer than running it.
-func insertResults(n int) string {
-	const head = "INSERT INTO results (run, seq, attempt, name, source, shard, shard_attempt, status, change, data, last) VALUES "
-	const row = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)"
-	const tail = ` ON CONFLICT (run, seq, attempt) DO UPDATE SET name = excluded.name, source = excluded.source,
-		shard = excluded.shard, shard_attempt = excluded.shard_attempt, status = excluded.status,
-		change = excluded.change, data = excluded.data`
-	return head + strings.Repeat(row+", ", n-1) + row + tail
-}
-
 // rowsAtOnce are the numbers of rows that a multi-row statement is prepared for,
 // falling.
 var rowsAtOnce = [...]int{64, 8, 1}
@@ -57,8 +42,6 @@ func inRows[T any](rows []T, fn func([]T) error) error {
 	return nil
 }
 
-var insertResultsOf = forRows(insertResults)
-
 // PutResults stores attempts and makes their tests known.
 func (t *tx) PutResults(runID string, results []store.Result) error {
 	if len(results) == 0 {
@@ -69,23 +52,14 @@ func (t *tx) PutResults(runID string, results []store.Result) error {
 		return fmt.Errorf("store results: %w", err)
 	}
 	names, err := t.testsOf(run.project, results)
-	if err == nil {
-		at := 0
-		err = inRows(results, func(some []store.Result) error {
-			at += len(some)
-			return t.putResults(run.runRef, some, names[at-len(some):at])
-		})
+	if err != nil {
+		return fmt.Errorf("store results of run %s: %w", runID, err)
 	}
 	if !run.retried && slices.ContainsFunc(results, func(r store.Result) bool { return r.Attempt > 1 }) {
 		run.retried = true
 		t.w.names.runs.Put(strings.Clone(runID), run)
 	}
-	if err == nil && run.retried {
-		err = t.markLast(run.num, results)
-	}
-	if err != nil {
-		return fmt.Errorf("store results of run %s: %w", runID, err)
-	}
+	t.bytes += t.w.pending.Results.Put(run.num, run.retried, names, results)
 	return nil
 }
 
@@ -132,51 +106,6 @@ func (t *tx) testsOf(project int64, results []store.Result) ([]int64, error) {
 		nums[i], _ = t.w.names.knownTest(of[i])
 	}
 	return nums, nil
-}
-
-func (t *tx) putResults(run runRef, results []store.Result, names []int64) error {
-	args := t.w.args[:0]
-	for i := range results {
-		r := &results[i]
-		args = append(args, run.num, int64(r.Seq), int64(r.Attempt), names[i], r.Source, r.Shard, int64(r.ShardAttempt),
-			int64(r.Status), int64(r.Offset), r.Update)
-		t.bytes += len(r.Update)
-	}
-	_, err := t.c.exec(insertResultsOf[len(results)], args...)
-	clear(args)
-	t.w.args = args
-	return err
-}
-
-// markLast takes the mark of the last attempt from those results, just stored, that
-// aren't, and from those that no longer are. Few tests have more than one attempt:
-// an index holds only those.
-func (t *tx) markLast(run int64, results []store.Result) error {
-	lowest, highest := results[0].Seq, results[0].Seq
-	for i := range results {
-		lowest, highest = min(lowest, results[i].Seq), max(highest, results[i].Seq)
-	}
-	type retried struct{ seq, last int64 }
-	tests, err := all(t.c, func(rows *sql.Rows) (r retried, err error) { return r, rows.Scan(&r.seq, &r.last) },
-		"SELECT seq, max(attempt) FROM results WHERE run = ? AND seq BETWEEN ? AND ? AND attempt > 1 GROUP BY seq",
-		run, int64(lowest), int64(highest))
-	if err != nil || len(tests) == 0 {
-		return err
-	}
-	put := map[int64]bool{}
-	for i := range results {
-		put[int64(results[i].Seq)] = true
-	}
-	for _, test := range tests {
-		if !put[test.seq] {
-			continue
-		}
-		_, err := t.c.exec("UPDATE results SET last = 0 WHERE run = ? AND seq = ? AND attempt < ? AND last = 1", run, test.seq, test.last)
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 const (

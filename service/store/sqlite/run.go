@@ -9,6 +9,7 @@ import (
 	"github.com/tcmanager/tcmanager/service/event"
 	"github.com/tcmanager/tcmanager/service/store"
 	"github.com/tcmanager/tcmanager/service/store/column"
+	"github.com/tcmanager/tcmanager/service/store/memory"
 )
 
 // runRef is what the rows of a run need to know about it.
@@ -207,17 +208,15 @@ func (t *tx) AddRun(run *pb.Run) error {
 
 // PutRun stores what can change of a run.
 func (t *tx) PutRun(run *pb.Run) error {
-	data, err := column.EncodeRun(run)
+	ref, err := t.runRef(run.Id)
 	if err != nil {
-		return err
+		return fmt.Errorf("store a run: %w", err)
 	}
-	err = t.c.change(`UPDATE runs SET state = ?, end_reason = ?, source = ?, name = ?, total = ?, started_at = ?, ended_at = ?, data = ?
-		WHERE id = ? AND kept > 0`, int64(run.State), int64(run.EndReason), run.GetInfo().GetSource(), run.GetInfo().GetName(),
-		run.GetCounts().GetTotal(), column.Micros(run.StartedAt), column.Micros(run.EndedAt), data, run.Id)
+	n, err := t.w.pending.PutRun(ref.num, run)
 	if err != nil {
 		return fmt.Errorf("store run %s: %w", run.Id, err)
 	}
-	t.bytes += len(data)
+	t.bytes += n
 	return nil
 }
 
@@ -276,18 +275,9 @@ func (t *tx) PutShard(s store.Shard) error {
 	if err != nil {
 		return fmt.Errorf("store shard %q: %w", s.Name, err)
 	}
-	var exit any
-	if s.ExitCode != nil {
-		exit = int64(*s.ExitCode)
-	}
-	_, err = t.c.exec(`INSERT INTO shards (run, name, state, incarnation, committed, changed_at, exit_code) VALUES (?, ?, ?, ?, ?, ?, ?)
-		ON CONFLICT (run, name) DO UPDATE SET state = excluded.state, incarnation = excluded.incarnation,
-		committed = excluded.committed, changed_at = excluded.changed_at, exit_code = excluded.exit_code`,
-		run.num, s.Name, int64(s.State), int64(s.Incarnation), int64(s.Committed), s.ChangedAt.UnixMicro(), exit)
-	if err != nil {
-		return fmt.Errorf("store shard %q of run %s: %w", s.Name, s.RunID, err)
-	}
 	t.w.names.shards.Put(s)
+	s, _ = t.w.names.shards.Get(s.RunID, s.Name) // whose texts are no part of a request
+	t.w.pending.Shards.Put(memory.RowKey{Run: run.num, Name: s.Name}, s)
 	return nil
 }
 
@@ -318,11 +308,7 @@ func (t *tx) PutSuites(runID string, suites []*pb.Suite) error {
 		if err != nil {
 			return err
 		}
-		_, err = t.c.exec(`INSERT INTO run_suites (run, name, data) VALUES (?, ?, ?)
-			ON CONFLICT (run, name) DO UPDATE SET data = excluded.data`, run.num, s.Name, data)
-		if err != nil {
-			return fmt.Errorf("store suite %s of run %s: %w", s.Name, runID, err)
-		}
+		t.w.pending.Suites.Put(memory.RowKey{Run: run.num, Name: s.Name}, data)
 		t.bytes += len(data)
 	}
 	return nil

@@ -6,9 +6,11 @@
 // # Concurrency
 //
 // One goroutine, the writer, owns the only connection that writes. It collects
-// the functions that wait, runs each in a savepoint of one transaction, and
-// answers them together after one commit, so that a hundred small updates cost
-// one flush to disk. Views run on a few connections of their own, each in a read
+// the functions that wait, runs them in one transaction, and answers them together
+// after one commit, so that a hundred small updates cost one flush to disk. What
+// runners write with every commit stays in memory until then, or until a statement
+// asks for it: each row is written once. A function that issues a statement has a
+// savepoint from there on, and one that issues none needs none. Views run on a few connections of their own, each in a read
 // transaction, and neither wait for the writer nor make it wait; when all are
 // busy, a view waits for one.
 package sqlite

@@ -50,13 +50,15 @@ type writer struct {
 	stopped chan struct{}
 	bounds  bounds
 
-	// What the goroutine alone knows. All of it mirrors the transaction as it
-	// stands: a rollback restores it, a failed commit clears it.
-	rooms memory.Rooms
-	names names
-	args  []any // of a statement with many rows, empty: its memory is used again
+	// What the goroutine alone knows. It mirrors the transaction as it stands, with
+	// what is pending: a rollback restores it, a failed commit clears it.
+	rooms   memory.Rooms
+	names   names
+	pending memory.Pending
+	args    []any // of a statement with many rows, empty: its memory is used again
 
 	group   *group // at work
+	saved   bool   // there is a savepoint of the running function
 	maxWAL  int64  // bytes
 	walSize int64  // at which the next checkpoint is forced
 	groups  int    // since the size was looked at
@@ -67,6 +69,7 @@ func newWriter(c *conn, epoch uint64, o Options, closing <-chan struct{}) *write
 		c: c, epoch: epoch, now: o.Now, listen: o.Listener,
 		jobs: make(chan *job, queueLength), closing: closing, stopped: make(chan struct{}),
 		bounds: groupBounds, maxWAL: maxWAL, walSize: maxWAL, rooms: memory.NewRooms(), names: newNames(),
+		pending: memory.NewPending(),
 	}
 }
 
@@ -190,7 +193,9 @@ func (w *writer) abandon() {
 // finish commits the group, or sets its err and undoes all of it.
 func (w *writer) finish(g *group) {
 	if g.err == nil {
-		if err := w.flushLog(); err != nil {
+		if err := w.flushPending(); err != nil {
+			g.err = err
+		} else if err := w.flushLog(); err != nil {
 			g.err = fmt.Errorf("write the log: %w", err)
 		} else if err := w.c.control("COMMIT"); err != nil {
 			g.err = fmt.Errorf("commit: %w", err)
@@ -201,10 +206,11 @@ func (w *writer) finish(g *group) {
 		_ = w.c.control("ROLLBACK")
 		w.rooms.Clear()
 		w.names.clear()
+		w.pending.Clear()
 	}
 }
 
-// do runs one job in a savepoint. A job that fails is answered at once.
+// do runs one job. A job that fails is answered at once.
 func (w *writer) do(g *group, j *job) {
 	if !j.take() {
 		return
@@ -213,20 +219,23 @@ func (w *writer) do(g *group, j *job) {
 		j.done <- err
 		return
 	}
-	if err := w.c.control("SAVEPOINT job"); err != nil {
-		g.err = fmt.Errorf("begin to write: %w", err)
-		g.jobs = append(g.jobs, j)
-		return
-	}
 	w.rooms.Mark()
 	w.names.mark()
+	w.pending.Mark()
+	w.saved, w.c.before = false, w.before
 	t := &tx{reader: reader{ctx: j.ctx, c: w.c}, w: w}
 	g.running = j
 	err := t.call(j.fn)
-	if err == nil && w.c.broken == nil {
-		err = w.c.control("RELEASE job")
-	} else if err == nil {
+	w.c.before = nil
+	if err == nil {
 		err = w.c.broken // fn passed over it
+	}
+	if err == nil && w.saved {
+		err = w.c.control("RELEASE job")
+	}
+	if g.err != nil {
+		g.jobs = append(g.jobs, j)
+		return
 	}
 	if err == nil {
 		g.jobs = append(g.jobs, j)
@@ -246,21 +255,24 @@ func (w *writer) do(g *group, j *job) {
 	j.done <- err
 }
 
-// undo goes back to the savepoint. If there is none any more, SQLite has rolled
-// back the transaction, and the whole group is lost.
+// undo forgets what the running function did, and goes back to its savepoint if it
+// has one. If that is gone, SQLite has rolled back the transaction, and the whole
+// group is lost.
 func (w *writer) undo(g *group) {
-	cause := w.c.broken
-	if err := w.c.control("ROLLBACK TO job"); err != nil {
-		g.err = errors.Join(cause, fmt.Errorf("undo one update of several: %w", err))
-		return
-	}
-	if err := w.c.control("RELEASE job"); err != nil {
-		g.err = errors.Join(cause, fmt.Errorf("undo one update of several: %w", err))
-		return
+	if w.saved {
+		err := w.c.control("ROLLBACK TO job")
+		if err == nil {
+			err = w.c.control("RELEASE job")
+		}
+		if err != nil {
+			g.err = errors.Join(w.c.broken, fmt.Errorf("undo one update of several: %w", err))
+			return
+		}
 	}
 	w.c.broken = nil
 	w.rooms.Undo()
 	w.names.undo()
+	w.pending.Undo()
 }
 
 // tx is the transaction as one function of Update sees it.

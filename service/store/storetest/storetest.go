@@ -49,6 +49,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Opener) {
 		{"trimming", trimTests},
 		{"retention of runs", retentionTests},
 		{"updates", updateTests},
+		{"groups", groupTests},
 		{"views", viewTests},
 		{"life", lifeTests},
 	} {
