@@ -18,6 +18,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
@@ -97,7 +98,18 @@ type ResultQuery struct {
 	AfterSeq   uint64      // only tests after this one; 0 from the beginning
 	Statuses   []pb.Status // only these; empty for all
 	Limit      int         // at most this many; must be positive
-	Descending bool        // newest change first instead (by Offset; AfterSeq is ignored)
+	Descending bool        // newest change first instead (by Offset; AfterSeq is ignored); not for those that PASSED
+}
+
+// Check returns an error if no store can answer the query.
+func (q ResultQuery) Check() error {
+	if q.Limit <= 0 {
+		return errors.New("the limit must be positive")
+	}
+	if q.Descending && (len(q.Statuses) == 0 || slices.Contains(q.Statuses, pb.Status_STATUS_PASSED)) {
+		return errors.New("those that passed are in no order of change; ask for others")
+	}
+	return nil
 }
 
 // OutputKey names a piece of output. Name is empty for a suite's own output, and

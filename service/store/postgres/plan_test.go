@@ -126,6 +126,7 @@ var indexes = []struct{ statement, index, cond string }{
 	{"SELECT last, data, sum(length(data))", "event_batches_pkey", "(room = $1) AND (last > $2)"},
 	{"SELECT data FROM event_batches WHERE room = $1 AND last > $2", "event_batches_pkey", "(room = $1) AND (last > $2)"},
 	{resultsBySeq, "results_pkey", "(run = $1) AND (seq > $2)"},
+	{resultsWithPassed, "results_pkey", "(run = $1) AND (seq > $2)"},
 	{resultsByStatus, "results_status", "(run = $1) AND (status = s.status) AND (seq > $3)"},
 	{resultsByChange, "results_change", "(run = $1) AND (status = s.status)"},
 	{"(r.seq, r.attempt) > ($2, $3)", "results_pkey", "(run = $1) AND (ROW(seq, attempt) > ROW($2, $3))"},

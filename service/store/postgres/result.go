@@ -83,8 +83,8 @@ func (r *reader) results(sql string, args ...any) ([]store.Result, error) {
 
 // Results returns the last attempts of a run's tests.
 func (r *reader) Results(runID string, q store.ResultQuery) ([]store.Result, error) {
-	if q.Limit <= 0 {
-		return nil, fmt.Errorf("results of run %s: the limit must be positive", runID)
+	if err := q.Check(); err != nil {
+		return nil, fmt.Errorf("results of run %s: %w", runID, err)
 	}
 	run, err := r.runRef(runID)
 	if err != nil {
@@ -98,18 +98,21 @@ func (r *reader) Results(runID string, q store.ResultQuery) ([]store.Result, err
 	return results, nil
 }
 
-// The queries of Results. An index is ordered within one status, so several
+// The queries of Results. Those that passed are in no index but the table's own, in the
+// order of pages. An index is ordered within one status, so several
 // statuses are several scans; each stops when the page is full.
 const (
 	resultsBySeq = "SELECT " + resultColumns + " FROM results r" + joinNames +
 		"WHERE r.run = $1 AND r.last AND r.seq > $2 ORDER BY r.seq LIMIT $3"
+	resultsWithPassed = "SELECT " + resultColumns + " FROM results r" + joinNames +
+		"WHERE r.run = $1 AND r.last AND r.seq > $2 AND r.status = ANY($3::integer[]) ORDER BY r.seq LIMIT $4"
 	resultsByStatus = "SELECT " + resultColumns + ` FROM (
 		SELECT l.seq, l.attempt, l.source, l.name, l.shard, l.shard_attempt, l.status, l.change, l.data FROM unnest($2::integer[]) AS s (status) CROSS JOIN LATERAL (
-			SELECT seq, attempt, source, name, shard, shard_attempt, status, change, data FROM results WHERE run = $1 AND last AND status = s.status AND seq > $3 ORDER BY status, seq LIMIT $4) l
+			SELECT seq, attempt, source, name, shard, shard_attempt, status, change, data FROM results WHERE run = $1 AND last AND status <> 4 AND status = s.status AND seq > $3 ORDER BY status, seq LIMIT $4) l
 		ORDER BY l.seq LIMIT $4) r` + joinNames + "ORDER BY r.seq"
 	resultsByChange = "SELECT " + resultColumns + ` FROM (
 		SELECT l.seq, l.attempt, l.source, l.name, l.shard, l.shard_attempt, l.status, l.change, l.data FROM unnest($2::integer[]) AS s (status) CROSS JOIN LATERAL (
-			SELECT seq, attempt, source, name, shard, shard_attempt, status, change, data FROM results WHERE run = $1 AND last AND status = s.status ORDER BY status DESC, change DESC LIMIT $3) l
+			SELECT seq, attempt, source, name, shard, shard_attempt, status, change, data FROM results WHERE run = $1 AND last AND status <> 4 AND status = s.status ORDER BY status DESC, change DESC LIMIT $3) l
 		ORDER BY l.change DESC LIMIT $3) r` + joinNames + "ORDER BY r.change DESC"
 )
 
@@ -119,17 +122,15 @@ func resultsQuery(run int64, q store.ResultQuery) (string, []any) {
 		statuses = append(statuses, int32(s))
 	}
 	switch {
-	case len(statuses) == 0 && !q.Descending:
+	case len(statuses) == 0:
 		return resultsBySeq, []any{run, int64(q.AfterSeq), q.Limit}
-	case !q.Descending:
+	case slices.Contains(statuses, int32(pb.Status_STATUS_PASSED)):
+		return resultsWithPassed, []any{run, int64(q.AfterSeq), statuses, q.Limit}
+	case q.Descending:
+		return resultsByChange, []any{run, statuses, q.Limit}
+	default:
 		return resultsByStatus, []any{run, statuses, int64(q.AfterSeq), q.Limit}
 	}
-	if len(statuses) == 0 {
-		for s := range pb.Status_name {
-			statuses = append(statuses, s)
-		}
-	}
-	return resultsByChange, []any{run, statuses, q.Limit}
 }
 
 // eachPage is how many results EachResult holds at a time.

@@ -82,6 +82,7 @@ var indexes = []struct{ statement, index string }{
 	{"FROM event_batches WHERE room = ? ORDER BY last DESC", "event_batches_place (room=?)"},
 	{"CROSS JOIN test_names n", "sqlite_autoindex_test_names_1 (suite=? AND name=?)"},
 	{"r.last = 1 AND r.seq > ?", "PRIMARY KEY (run=? AND seq>?)"},
+	{"AND r.seq > ? AND r.status IN", "PRIMARY KEY (run=? AND seq>?)"},
 	{"AND r.status = ? AND r.seq > ?", "results_status (run=? AND status=? AND seq>?)"},
 	{"AND r.status = ? ORDER BY change DESC", "results_change (run=? AND status=?)"},
 	{"(r.seq, r.attempt) > (?, ?)", "PRIMARY KEY (run=? AND (seq,attempt)>(?,?))"},

@@ -160,8 +160,8 @@ func (r *reader) results(query string, args ...any) ([]store.Result, error) {
 
 // Results returns the last attempts of a run's tests.
 func (r *reader) Results(runID string, q store.ResultQuery) ([]store.Result, error) {
-	if q.Limit <= 0 {
-		return nil, fmt.Errorf("results of run %s: the limit must be positive", runID)
+	if err := q.Check(); err != nil {
+		return nil, fmt.Errorf("results of run %s: %w", runID, err)
 	}
 	run, err := r.runRef(runID)
 	if err != nil {
@@ -175,27 +175,30 @@ func (r *reader) Results(runID string, q store.ResultQuery) ([]store.Result, err
 	return results, nil
 }
 
-// resultsQuery picks the index. An index is ordered within one status, so several
+// resultsQuery picks the index. Those that passed are in none: the table has them in
+// the order of pages. An index is ordered within one status, so several
 // statuses are several scans, merged; each stops when the page is full.
 func resultsQuery(run int64, q store.ResultQuery) (string, []any) {
 	const where = "WHERE r.run = ? AND r.last = 1 "
 	statuses := slices.Compact(slices.Sorted(slices.Values(q.Statuses)))
-	if len(statuses) == 0 && !q.Descending {
-		return "SELECT " + resultColumns + fromResults + where + "AND r.seq > ? ORDER BY r.seq LIMIT ?",
-			[]any{run, int64(q.AfterSeq), q.Limit}
-	}
-	if len(statuses) == 0 {
-		for s := range pb.Status_name {
-			statuses = append(statuses, pb.Status(s))
+	var args []any
+	if len(statuses) == 0 || slices.Contains(statuses, pb.Status_STATUS_PASSED) {
+		one := "SELECT " + resultColumns + fromResults + where + "AND r.seq > ? "
+		args = append(args, run, int64(q.AfterSeq))
+		if len(statuses) > 0 {
+			one += "AND r.status IN (?" + strings.Repeat(", ?", len(statuses)-1) + ") "
 		}
+		for _, s := range statuses {
+			args = append(args, int64(s))
+		}
+		return one + "ORDER BY r.seq LIMIT ?", append(args, q.Limit)
 	}
-	one := "SELECT " + resultColumns + fromResultsByStatus + where + "AND r.status = ? AND r.seq > ? "
+	one := "SELECT " + resultColumns + fromResultsByStatus + where + "AND r.status <> 4 AND r.status = ? AND r.seq > ? "
 	order := "ORDER BY seq LIMIT ?"
 	if q.Descending {
-		one = "SELECT " + resultColumns + fromResultsByChange + where + "AND r.status = ? "
+		one = "SELECT " + resultColumns + fromResultsByChange + where + "AND r.status <> 4 AND r.status = ? "
 		order = "ORDER BY change DESC LIMIT ?"
 	}
-	var args []any
 	for _, s := range statuses {
 		args = append(args, run, int64(s))
 		if !q.Descending {
