@@ -22,6 +22,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
+	"google.golang.org/grpc/tap"
 
 	"github.com/tcmanager/tcmanager/clients/web"
 	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/certificate"
@@ -263,6 +264,7 @@ func (s *server) newGRPC(r prometheus.Registerer) error {
 		grpc.ConnectionTimeout(connectionTimeout),
 		grpc.WriteBufferSize(writeBufferSize),
 		grpc.ReadBufferSize(readBufferSize),
+		grpc.InTapHandle(tapped),
 		grpc.WaitForHandlers(true), // Stop returns when no handler can touch the store any more
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: s.cfg.HeartbeatInterval, Timeout: 10 * time.Second}),
@@ -276,6 +278,15 @@ func (s *server) newGRPC(r prometheus.Registerer) error {
 		reflection.Register(s.grpc)
 	}
 	return nil
+}
+
+// tapped marks the streams of sessions; only those of grpc-go's own transport come
+// by here.
+func tapped(ctx context.Context, call *tap.Info) (context.Context, error) {
+	if call.FullMethodName == pb.RealtimeService_Subscribe_FullMethodName {
+		ctx = session.OverHTTP2(ctx)
+	}
+	return ctx, nil
 }
 
 func (s *server) newHTTP(r *prometheus.Registry, verifier *identity.Verifier) (err error) {
