@@ -28,6 +28,7 @@ import (
 	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/certificate"
 	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/config"
 	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/edge"
+	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/reclaim"
 	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/websocket"
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
 	"github.com/tcmanager/tcmanager/interceptors"
@@ -342,6 +343,10 @@ func (s *server) run(ctx context.Context) error {
 	defer stopBackground()
 	group, broken := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.services.Run(background) })
+	group.Go(func() error {
+		reclaim.New().Run(background)
+		return nil
+	})
 	group.Go(func() error {
 		// A signal may come before the first connection is waited for.
 		if err := s.grpc.Serve(s.grpcL); !errors.Is(err, grpc.ErrServerStopped) {
