@@ -4,6 +4,9 @@ import (
 	"context"
 	"sync/atomic"
 
+	"google.golang.org/grpc"
+
+	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
 	"github.com/tcmanager/tcmanager/service/wire"
 )
 
@@ -29,8 +32,25 @@ func (s *Session) sendOver(stream Stream) {
 		s.direct, s.quick = direct, direct
 		return
 	}
-	if grpc, is := stream.(grpcStream); is && ctx.Value(http2Key{}) != nil {
-		s.quick = &queued{grpcStream: grpc}
+	if native, is := stream.(grpcStream); is && ctx.Value(http2Key{}) != nil {
+		s.quick = &queued{to: sender(native.BidiStreamingServer)}
+	}
+}
+
+// sender returns the stream that a message of ss comes to in the end: interceptors
+// stand in front of it of which some have nothing to do with what is sent, and say so
+// by Sends. To call them costs more than it seems, with thousands of streams none of
+// which is in a cache.
+func sender(ss grpc.ServerStream) grpc.ServerStream {
+	if typed, is := ss.(*grpc.GenericServerStream[pb.SubscribeRequest, pb.SubscribeResponse]); is {
+		ss = typed.ServerStream
+	}
+	for {
+		within, is := ss.(interface{ Sends() grpc.ServerStream })
+		if !is {
+			return ss
+		}
+		ss = within.Sends()
 	}
 }
 
@@ -38,7 +58,7 @@ func (s *Session) sendOver(stream Stream) {
 // into a queue there, and waits only if 64 KiB of the stream are in it. So nobody
 // has to wait who knows how much is.
 type queued struct {
-	grpcStream
+	to      grpc.ServerStream
 	waiting atomic.Int64 // bytes that may be in the queue
 	untold  int64        // of these, those that no frame tells of yet; of who sends
 	ready   func()       // set once, before wanted is
@@ -62,11 +82,11 @@ func (q *queued) Send(f wire.Frame) error {
 	q.waiting.Add(size)
 	q.untold += size
 	if q.untold < tellEvery {
-		return q.grpcStream.Send(f)
+		return q.to.SendMsg(f)
 	}
 	told := q.untold
 	q.untold = 0
-	return q.SendMsg(&wire.Told{Frame: f, Taken: func() { q.taken(told) }})
+	return q.to.SendMsg(&wire.Told{Frame: f, Taken: func() { q.taken(told) }})
 }
 
 // taken notes that so much is in the queue no more.

@@ -56,7 +56,7 @@ func overHTTP2(t *testing.T, serve func(q *queued, read func()), client func(grp
 				}
 			}
 			defer read()
-			serve(&queued{grpcStream: s}, read)
+			serve(&queued{to: sender(s.BidiStreamingServer)}, read)
 			return nil
 		}})
 		served := make(chan error)
@@ -112,7 +112,7 @@ func TestNoSendOnAnHTTP2StreamWaits(t *testing.T) {
 						read()
 						select {
 						case <-ready:
-						case <-q.Context().Done():
+						case <-q.to.Context().Done():
 							t.Error("what may be sent is not told")
 							return
 						}
@@ -144,6 +144,32 @@ func TestNoSendOnAnHTTP2StreamWaits(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// counting counts what is sent.
+type counting struct {
+	grpc.ServerStream
+	n int
+}
+
+func (c *counting) SendMsg(any) error {
+	c.n++
+	return nil
+}
+
+// aside has nothing to do with what is sent.
+type aside struct{ grpc.ServerStream }
+
+func (a aside) Sends() grpc.ServerStream { return a.ServerStream }
+
+func (a aside) SendMsg(any) error { panic("this way is longer") }
+
+func TestWhatIsSentIsCountedOnTheShortestWay(t *testing.T) {
+	c := &counting{}
+	q := &queued{to: sender(&grpc.GenericServerStream[pb.SubscribeRequest, pb.SubscribeResponse]{ServerStream: aside{aside{c}}})}
+	if err := q.Send(numbered(0, 100)); err != nil || c.n != 1 {
+		t.Errorf("%d frames were counted; %v", c.n, err)
 	}
 }
 
