@@ -92,6 +92,33 @@ func TestHostileClientsCostLittleAndHarmNobody(t *testing.T) {
 	within(t, 15*time.Second, "goroutines are left", func() bool { return runtime.NumGoroutine() <= goroutines+5 })
 }
 
+// TestANativeClientThatReadsNothingKeepsNoGoroutineWaiting sends one more than gRPC's
+// transport takes.
+func TestANativeClientThatReadsNothingKeepsNoGoroutineWaiting(t *testing.T) {
+	w := newTown(t, 1)
+	run, room := w.startRun("busy")
+	w.admit("honest")
+	w.admit("hostile")
+	deaf, err := w.opened(t.Context(), carrier.Native{}, hello(), joinOf(room))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer deaf.Cut()
+	c := w.client("honest", "honest", 1)
+	defer c.Cut()
+	if err := c.Open(t.Context(), carrier.Native{}, target(room)); err != nil {
+		t.Fatal(err)
+	}
+	w.results(run, 2000)
+	if !w.settle(w.quiet(), w.settleTime(), c) {
+		t.Error("an honest client was not told all")
+	}
+	stacks := make([]byte, 4<<20)
+	if n := strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "transport.(*ServerStream).Write("); n > 0 {
+		t.Errorf("%d goroutines wait in a Send", n)
+	}
+}
+
 // within waits until something holds.
 func within(t *testing.T, d time.Duration, otherwise string, holds func() bool) {
 	t.Helper()

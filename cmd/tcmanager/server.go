@@ -22,11 +22,13 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
+	"google.golang.org/grpc/tap"
 
 	"github.com/tcmanager/tcmanager/clients/web"
 	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/certificate"
 	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/config"
 	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/edge"
+	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/reclaim"
 	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/websocket"
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
 	"github.com/tcmanager/tcmanager/interceptors"
@@ -263,6 +265,7 @@ func (s *server) newGRPC(r prometheus.Registerer) error {
 		grpc.ConnectionTimeout(connectionTimeout),
 		grpc.WriteBufferSize(writeBufferSize),
 		grpc.ReadBufferSize(readBufferSize),
+		grpc.InTapHandle(tapped),
 		grpc.WaitForHandlers(true), // Stop returns when no handler can touch the store any more
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: s.cfg.HeartbeatInterval, Timeout: 10 * time.Second}),
@@ -276,6 +279,15 @@ func (s *server) newGRPC(r prometheus.Registerer) error {
 		reflection.Register(s.grpc)
 	}
 	return nil
+}
+
+// tapped marks the streams of sessions; only those of grpc-go's own transport come
+// by here.
+func tapped(ctx context.Context, call *tap.Info) (context.Context, error) {
+	if call.FullMethodName == pb.RealtimeService_Subscribe_FullMethodName {
+		ctx = session.OverHTTP2(ctx)
+	}
+	return ctx, nil
 }
 
 func (s *server) newHTTP(r *prometheus.Registry, verifier *identity.Verifier) (err error) {
@@ -331,6 +343,10 @@ func (s *server) run(ctx context.Context) error {
 	defer stopBackground()
 	group, broken := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.services.Run(background) })
+	group.Go(func() error {
+		reclaim.New().Run(background)
+		return nil
+	})
 	group.Go(func() error {
 		// A signal may come before the first connection is waited for.
 		if err := s.grpc.Serve(s.grpcL); !errors.Is(err, grpc.ErrServerStopped) {

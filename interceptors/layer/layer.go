@@ -107,3 +107,6 @@ type inContext struct {
 
 // Context returns the context.
 func (s *inContext) Context() context.Context { return s.ctx }
+
+// Sends returns the stream that does what SendMsg has to.
+func (s *inContext) Sends() grpc.ServerStream { return s.ServerStream }

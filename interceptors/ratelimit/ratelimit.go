@@ -98,6 +98,9 @@ type stream struct {
 	tokens *limit.Bucket
 }
 
+// Sends returns the stream that does what SendMsg has to.
+func (s *stream) Sends() grpc.ServerStream { return s.ServerStream }
+
 func (s *stream) RecvMsg(m any) error {
 	if err := s.ServerStream.RecvMsg(m); err != nil {
 		return err

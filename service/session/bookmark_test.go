@@ -99,7 +99,7 @@ func TestWhatTheRouterLostIsReadFromTheLog(t *testing.T) {
 }
 
 func TestWhoIsTooFarBehindStartsAnewFromASnapshot(t *testing.T) {
-	onStage(t, session.Config{QueueBytes: 1, ReplayEvents: 10}, func(t *testing.T, st *stage) {
+	onStageWithoutQueues(t, session.Config{QueueBytes: 1, ReplayEvents: 10}, func(t *testing.T, st *stage) {
 		c := st.connect(scene.Tester)
 		c.hello("")
 		at := c.join(&pb.JoinRoom{Room: room}).Position

@@ -26,8 +26,8 @@ type Session struct {
 	// What every frame needs stands together, as in outbox and place: with thousands of
 	// sessions, each line of memory that is touched costs as much as a hundred
 	// instructions.
-	direct       Direct       // what the stream's carrier has beside it; nil if a Send may wait
-	ready        func()       // what it calls when it has flushed
+	quick        quick        // what sends; nil if a Send may wait
+	ready        func()       // what that calls when it has flushed
 	watch        *watchStream // the stream, if it is a Watch; else nil
 	worker       *worker      // who flushes it
 	sendingSince atomic.Int64 // when the frame that is on its way was sent, in nanoseconds since 1970; 0 if none is
@@ -36,6 +36,7 @@ type Session struct {
 
 	srv    *Server
 	stream Stream
+	direct Direct // what the stream's carrier has beside it; nil if to wait for a request takes a goroutine
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	id     string // set once, by add

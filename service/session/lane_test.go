@@ -1,13 +1,16 @@
 package session_test
 
 import (
+	"context"
 	"errors"
 	"io"
 	"sync"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
-	"github.com/tcmanager/tcmanager/service/session"
 	"github.com/tcmanager/tcmanager/service/wire"
 )
 
@@ -22,21 +25,29 @@ type lane struct {
 	eof   bool
 
 	mu     sync.Mutex // guards the rest
-	unread [][]byte
+	unread []laden
 	most   int // unread at once
+	size   int // of what is unread
+	large  int // the most of that at once
 	moving bool
 	ready  func()
+}
+
+// laden is what waits in a lane.
+type laden struct {
+	b     []byte
+	taken func() // nil for nothing
 }
 
 var errInterrupted = errors.New("interrupted")
 
 func newLane(c *client) *lane {
-	l := &lane{client: c, interrupted: make(chan struct{})}
-	c.ctx = session.WithDirect(c.ctx, l)
-	return l
+	return &lane{client: c, interrupted: make(chan struct{})}
 }
 
-func (l *lane) Send(f wire.Frame) error {
+func (l *lane) Send(f wire.Frame) error { return l.load(laden{b: f.Bytes()}) }
+
+func (l *lane) load(x laden) error {
 	if l.ctx.Err() != nil {
 		return l.ctx.Err()
 	}
@@ -45,8 +56,9 @@ func (l *lane) Send(f wire.Frame) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.unread = append(l.unread, f.Bytes())
-	l.most = max(l.most, len(l.unread))
+	l.unread = append(l.unread, x)
+	l.size += len(x.b)
+	l.most, l.large = max(l.most, len(l.unread)), max(l.large, l.size)
 	if !l.moving {
 		l.moving = true
 		go l.move()
@@ -67,15 +79,19 @@ func (l *lane) move() {
 			}
 			return
 		}
-		b := l.unread[0]
+		x := l.unread[0]
 		l.mu.Unlock()
 		select {
-		case l.out <- b:
+		case l.out <- x.b:
 		case <-l.ctx.Done():
 		}
 		l.mu.Lock()
 		l.unread = l.unread[1:]
+		l.size -= len(x.b)
 		l.mu.Unlock()
+		if x.taken != nil {
+			x.taken()
+		}
 	}
 }
 
@@ -141,4 +157,35 @@ func (l *lane) finish() {
 			return
 		}
 	}
+}
+
+// http2Stream is a lane as grpc-go's transport has it: it tells that it has taken a
+// frame only of those whose sender asks for it.
+type http2Stream struct {
+	grpc.BidiStreamingServer[pb.SubscribeRequest, pb.SubscribeResponse]
+	lane *lane
+}
+
+func (s *http2Stream) Context() context.Context { return s.lane.ctx }
+
+func (s *http2Stream) SendMsg(m any) error {
+	switch m := m.(type) {
+	case wire.Frame:
+		return s.lane.load(laden{b: m.Bytes()})
+	case *wire.Told:
+		return s.lane.load(laden{b: m.Frame.Bytes(), taken: m.Taken})
+	}
+	return errors.New("a message that isn't encoded")
+}
+
+func (s *http2Stream) RecvMsg(m any) error {
+	req, err := s.lane.client.Recv()
+	if err != nil {
+		return err
+	}
+	b, err := proto.Marshal(req)
+	if err != nil {
+		return err
+	}
+	return wire.DecodeAny(b, m)
 }

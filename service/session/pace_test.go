@@ -11,7 +11,7 @@ import (
 )
 
 func TestAClientThatAsksFasterThanItReadsIsSlowedDownAndServed(t *testing.T) {
-	onStage(t, session.Config{QueueBytes: 4 << 10, HeartbeatTimeout: time.Hour}, func(t *testing.T, st *stage) {
+	onStageWithoutQueues(t, session.Config{QueueBytes: 4 << 10, HeartbeatTimeout: time.Hour}, func(t *testing.T, st *stage) {
 		c := st.connect(scene.Tester)
 		c.hello("")
 		const asked = 60

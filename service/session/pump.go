@@ -25,7 +25,7 @@ func (s *Session) heed(v verdict, now time.Time) {
 	case holdIt:
 		s.hold(now)
 	case goOn:
-		if s.direct == nil { // a Send may wait
+		if s.quick == nil { // a Send may wait
 			s.srv.hands.do(s.pumpAside)
 			return
 		}
@@ -172,8 +172,8 @@ func (s *Session) rest(asked bool, followed *bool) (step, error) {
 }
 
 func (s *Session) send(frame wire.Frame) error {
-	if s.direct != nil {
-		return s.direct.Send(frame)
+	if s.quick != nil {
+		return s.quick.Send(frame)
 	}
 	s.sendingSince.Store(time.Now().UnixNano())
 	defer s.sendingSince.Store(0)
@@ -183,10 +183,10 @@ func (s *Session) send(frame wire.Frame) error {
 // isFlushed reports whether the next frame may be sent. If not, the carrier calls
 // when it may.
 func (s *Session) isFlushed(now time.Time) bool {
-	if s.direct == nil {
+	if s.quick == nil {
 		return true
 	}
-	if s.direct.Flushed(s.ready) {
+	if s.quick.Flushed(s.ready) {
 		if s.sendingSince.Load() != 0 {
 			s.sendingSince.Store(0)
 		}

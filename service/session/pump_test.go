@@ -81,7 +81,7 @@ func TestManyPublishersAndASlowReaderLeaveNothingLying(t *testing.T) {
 }
 
 func TestAStreamThatHasNotFlushedIsNotWrittenTo(t *testing.T) {
-	onStageOf(t, session.Config{Linger: -1}, true, func(t *testing.T, st *stage) {
+	onStageOf(t, session.Config{Linger: -1}, direct, func(t *testing.T, st *stage) {
 		c := st.connect(scene.Tester)
 		c.hello("")
 		c.join(&pb.JoinRoom{Room: room})
@@ -104,6 +104,38 @@ func TestAStreamThatHasNotFlushedIsNotWrittenTo(t *testing.T) {
 		if c.lane.most > 1 {
 			t.Errorf("%d frames were in the carrier at once", c.lane.most)
 		}
+	})
+}
+
+func TestAReaderOverHTTP2KeepsLittleInTheTransportAndDelaysNobody(t *testing.T) {
+	onStageOf(t, session.Config{Linger: -1, QueueBytes: 1 << 20}, queued, func(t *testing.T, st *stage) {
+		var clients []*client
+		for range 2*runtime.GOMAXPROCS(0) + 1 { // some share the worker of the first
+			c := st.connect(scene.Tester)
+			c.hello("")
+			c.join(&pb.JoinRoom{Room: room})
+			clients = append(clients, c)
+		}
+		const n = 2000
+		st.say(n)
+		read := func(c *client) {
+			for events := 0; events < n; {
+				for _, ev := range c.next().Events {
+					if ev.Offset > 0 {
+						events++
+					}
+				}
+			}
+		}
+		for _, c := range clients[1:] {
+			read(c)
+		}
+		synctest.Wait()
+		slow := clients[0]
+		if slow.lane.large < 40<<10 || slow.lane.large > 100<<10 {
+			t.Errorf("%d bytes waited in the transport of one that did not read", slow.lane.large)
+		}
+		read(slow)
 	})
 }
 
@@ -195,7 +227,7 @@ func (s *stuckStore) View(ctx context.Context, fn func(store.Reader) error) erro
 func TestAReaderWhoseLogIsReadDelaysNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rt := router.New()
-		st := &stage{t: t, direct: true, presence: presence.New(rt, presence.Options{})}
+		st := &stage{t: t, over: direct, presence: presence.New(rt, presence.Options{})}
 		st.Scene = scene.Listening(t, rt.Publish)
 		stuck := &stuckStore{Store: st.Store}
 		st.serve(session.Config{QueueBytes: 1 << 10, Linger: -1}, rt, stuck)
@@ -299,7 +331,7 @@ func TestNobodyIsAtWorkForAnIdleServer(t *testing.T) {
 		stacks := make([]byte, 1<<20)
 		stacks = stacks[:runtime.Stack(stacks, true)]
 		want := map[string]int{"session.(*Server).Serve": n, "session.(*Session).receive": n, "session.(*hands).work": 0}
-		if st.direct {
+		if st.over == direct {
 			want["session.(*Session).receive"] = 0 // the handler's goroutine waits
 		}
 		for what, n := range want {

@@ -99,6 +99,9 @@ func (s *Session) receiveNext(r *received) bool { return s.take(r, s.recv(r)) }
 
 // take carries out what was received, or failed to be.
 func (s *Session) take(r *received, err error) bool {
+	if err == nil {
+		err = r.decode()
+	}
 	switch {
 	case errors.Is(err, errSaidAll):
 		return false

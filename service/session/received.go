@@ -5,6 +5,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	pb "github.com/tcmanager/tcmanager/gen/go/tcmanager/v1"
@@ -17,6 +19,7 @@ import (
 type received struct {
 	isActivity bool
 	activity   activity
+	encoded    []byte               // any other, until decode is called
 	other      *pb.SubscribeRequest // nil if it is an activity that came encoded
 	at         time.Time            // when it came, or one a moment before; zero until it was looked at
 
@@ -63,14 +66,27 @@ func (r *received) take(req *pb.SubscribeRequest) {
 	}
 }
 
-// DecodeMessage takes an encoded request, and keeps no byte of it.
+// DecodeMessage takes an encoded request, and keeps no byte of it. Only an activity is
+// decoded at once: for anything else a stack has to be deep, and that of the
+// goroutine that waits for the next request would stay so.
 func (r *received) DecodeMessage(b []byte) error {
-	if r.other, r.isActivity = nil, r.decodeActivity(b); r.isActivity {
+	r.other, r.encoded = nil, nil
+	if r.isActivity = r.decodeActivity(b); !r.isActivity {
+		r.encoded = append([]byte{}, b...) // not nil, even if b is
+	}
+	return nil
+}
+
+// decode decodes what DecodeMessage has left.
+func (r *received) decode() error {
+	if r.encoded == nil {
 		return nil
 	}
 	req := &pb.SubscribeRequest{}
-	if err := wire.Decode(b, req); err != nil {
-		return err
+	err := wire.Decode(r.encoded, req)
+	r.encoded = nil
+	if err != nil {
+		return status.Error(codes.Internal, err.Error()) // as grpc-go has it
 	}
 	r.take(req)
 	return nil

@@ -15,10 +15,12 @@
 // waits. Publishers leave a batch to the workers of the sessions that hear it, and
 // never wait, nor write; only if a worker has much to do they do the next step for it.
 // A worker, each always for its own sessions, puts the batch into the outboxes of some
-// of them, notes that they are due, takes those that are, and sends: on a direct carrier itself, until the carrier has not
-// flushed, when the session is left until that calls. Whatever may wait (a Send on
-// another carrier, the log, rights to be looked at) the worker hands to a goroutine
-// together with the role, and goes on with the next session.
+// of them, notes that they are due, takes those that are, and sends: itself where that
+// never waits, on a direct carrier or into the queue of grpc-go's HTTP/2 transport
+// (queued), until the carrier has not flushed, when the session is left until that
+// calls. Whatever may wait (a Send on another carrier, the log, rights to be looked at)
+// the worker hands to a goroutine together with the role, and goes on with the next
+// session.
 //
 // A client that was sent events just now gets the next ones after Config.Linger,
 // together. Answers don't linger, nor does a full frame, nor the first event after
@@ -242,8 +244,7 @@ func (srv *Server) open(stream Stream, caller identity.Caller) *Session {
 			s.out.turn.linger = 0
 		}
 	} else {
-		s.direct, _ = stream.Context().Value(directKey{}).(Direct)
-		s.ready = s.out.ready
+		s.sendOver(stream)
 	}
 	s.looking.Lock() // the timer may be faster
 	defer s.looking.Unlock()

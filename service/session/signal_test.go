@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -74,6 +76,7 @@ func FuzzWhatIsDecodedInTheShortWayIsWhatItWas(f *testing.F) {
 		f.Add(append(b, b...)) // fields that come twice
 		f.Add(b[:len(b)-1])
 	}
+	f.Add([]byte(nil))
 	f.Add([]byte("\x08\x07\x2a\x0d\x12\x0b\x0a\x02\xff\xff\x12\x03abc\x18\x01")) // a room that isn't UTF-8
 	f.Add([]byte("\x2a\x0e\x12\x0c\x0a\x02rr\x12\x03abc\x18\x81\x00"))           // a number that takes more bytes than it needs
 	known := received{room: "testcase:1", fields: [4]string{"steps", "title"}}
@@ -84,12 +87,42 @@ func FuzzWhatIsDecodedInTheShortWayIsWhatItWas(f *testing.F) {
 			if short := r.decodeActivity(b); short && (decodes != nil || rules.Message(req) != nil || !proto.Equal(r.request(), req)) {
 				t.Errorf("% x is %v, %v, and was decoded as %v", b, req, decodes, r.request())
 			}
-			if err := r.DecodeMessage(b); err == nil && !proto.Equal(r.request(), req) {
+			if err := r.DecodeMessage(b); err != nil {
+				t.Error(err)
+			}
+			if err := r.decode(); err == nil && !proto.Equal(r.request(), req) {
 				t.Errorf("% x is %v, and was decoded as %v", b, req, r.request())
 			}
 			r.other = nil
 		}
 	})
+}
+
+// TestOnlyAnActivityIsDecodedWhereTheNextRequestIsWaitedFor looks at what a goroutine
+// with a small stack does, and what is left to another.
+func TestOnlyAnActivityIsDecodedWhereTheNextRequestIsWaitedFor(t *testing.T) {
+	join := &pb.SubscribeRequest{Id: 7, Frame: &pb.SubscribeRequest_Join{Join: &pb.JoinRoom{Room: "testcase:1"}}}
+	b, err := proto.Marshal(join)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r received
+	if err := r.DecodeMessage(b); err != nil || r.other != nil {
+		t.Error("a join was decoded:", r.other, err)
+	}
+	clear(b) // it is gRPC's again
+	if err := r.decode(); err != nil || !proto.Equal(r.request(), join) {
+		t.Errorf("a join became %v; %v", r.request(), err)
+	}
+	if err := r.DecodeMessage([]byte("\xff")); err != nil {
+		t.Error(err)
+	}
+	if err := r.decode(); status.Code(err) != codes.Internal {
+		t.Errorf("what is no message: %v", err)
+	}
+	if err := r.DecodeMessage(nil); err != nil || r.decode() != nil || r.request().Frame != nil {
+		t.Errorf("a message with nothing in it became %v; %v", r.request(), err)
+	}
 }
 
 func TestWhatIsNotWholeIsNotSurelyValid(t *testing.T) {

@@ -39,7 +39,7 @@ const room = string(event.KindProject) + ":" + scene.ProjectID
 type stage struct {
 	*scene.Scene
 	t        *testing.T
-	direct   bool // streams of Subscribe are
+	over     carrying // what streams of Subscribe come over
 	server   *session.Server
 	presence *presence.Hub
 	runs     *run.Service
@@ -68,19 +68,37 @@ func (g gate) Enter(r store.Reader, userID string, room event.Room, action acces
 	return room, err
 }
 
-// onStage runs a test over both kinds of streams, each in a bubble, where time is
+// carrying is a kind of carrier.
+type carrying string
+
+const (
+	blocking carrying = "blocking" // Send waits for the client
+	direct   carrying = "direct"
+	queued   carrying = "queued" // what is sent waits in grpc-go's transport
+)
+
+// onStage runs a test over each kind of streams, each in a bubble, where time is
 // the test's own.
 func onStage(t *testing.T, cfg session.Config, fn func(*testing.T, *stage)) {
 	t.Helper()
-	t.Run("blocking", func(t *testing.T) { onStageOf(t, cfg, false, fn) })
-	t.Run("direct", func(t *testing.T) { onStageOf(t, cfg, true, fn) })
+	onStageWithoutQueues(t, cfg, fn)
+	t.Run(string(queued), func(t *testing.T) { onStageOf(t, cfg, queued, fn) })
 }
 
-func onStageOf(t *testing.T, cfg session.Config, direct bool, fn func(*testing.T, *stage)) {
+// onStageWithoutQueues is for tests of what waits in a session when its client reads
+// nothing, of which a queue would hold the first 48 KiB.
+func onStageWithoutQueues(t *testing.T, cfg session.Config, fn func(*testing.T, *stage)) {
+	t.Helper()
+	for _, over := range []carrying{blocking, direct} {
+		t.Run(string(over), func(t *testing.T) { onStageOf(t, cfg, over, fn) })
+	}
+}
+
+func onStageOf(t *testing.T, cfg session.Config, over carrying, fn func(*testing.T, *stage)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		rt := router.New()
-		st := &stage{t: t, direct: direct, presence: presence.New(rt, presence.Options{}), working: make(chan bool)}
+		st := &stage{t: t, over: over, presence: presence.New(rt, presence.Options{}), working: make(chan bool)}
 		st.Scene = scene.Listening(t, func(events []event.Event) {
 			if !st.deaf.Load() {
 				rt.Publish(events)
@@ -173,12 +191,20 @@ type client struct {
 func (st *stage) connect(user string) *client {
 	st.t.Helper()
 	return st.open(user, func(c *client) error {
-		if !st.direct {
+		switch st.over {
+		case direct:
+			c.lane = newLane(c)
+			c.ctx = session.WithDirect(c.ctx, c.lane)
+			defer c.lane.finish()
+			return st.server.Serve(c.lane)
+		case queued:
+			c.lane = newLane(c)
+			c.ctx = session.OverHTTP2(c.ctx)
+			defer c.lane.finish()
+			return st.server.Subscribe(&http2Stream{lane: c.lane})
+		default:
 			return st.server.Serve(c)
 		}
-		c.lane = newLane(c)
-		defer c.lane.finish()
-		return st.server.Serve(c.lane)
 	})
 }
 

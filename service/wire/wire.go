@@ -21,7 +21,7 @@ import (
 	protobuf "google.golang.org/protobuf/proto"
 )
 
-// Codec encodes as the codec "proto" does, and passes a Frame (or a *Frame)
+// Codec encodes as the codec "proto" does, and passes a Frame (a *Frame, a *Told)
 // through. Give it to a server with grpc.ForceServerCodecV2; it isn't registered
 // for the process, since clients have no use for it.
 type Codec struct {
@@ -37,6 +37,8 @@ func (c Codec) Marshal(v any) (mem.BufferSlice, error) {
 	case Frame:
 		return f.slices(), nil
 	case *Frame:
+		return f.slices(), nil
+	case *Told:
 		return f.slices(), nil
 	}
 	return c.proto.Marshal(v)
