@@ -239,6 +239,12 @@ const (
 	// come back would be as many.
 	writeBufferSize = 32 << 10
 	readBufferSize  = 16 << 10
+	// streamWindow and connWindow are what a peer may send unread. They don't follow
+	// the bandwidth: grpc-go measures that by a ping for each small message, which is
+	// a write, an answer to read and so two wake-ups more. A stream over 100 ms still
+	// brings 10 MB a second.
+	streamWindow = 1 << 20
+	connWindow   = 4 << 20
 )
 
 func (s *server) newGRPC(r prometheus.Registerer) error {
@@ -266,6 +272,8 @@ func (s *server) newGRPC(r prometheus.Registerer) error {
 		grpc.WriteBufferSize(writeBufferSize),
 		grpc.ReadBufferSize(readBufferSize),
 		grpc.InTapHandle(tapped),
+		grpc.StaticStreamWindowSize(streamWindow),
+		grpc.StaticConnWindowSize(connWindow),
 		grpc.WaitForHandlers(true), // Stop returns when no handler can touch the store any more
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: s.cfg.HeartbeatInterval, Timeout: 10 * time.Second}),

@@ -31,8 +31,39 @@ func TestSmallBatchesOfARunnerThatDoesNotWaitShareCommits(t *testing.T) {
 				break
 			}
 		}
-		if acks > batches/16+2 {
+		if acks > batches/12+2 {
 			t.Errorf("%d batches, one a millisecond, had %d commits", batches, acks)
+		}
+	})
+}
+
+func TestWhatWasReadTogetherIsCommittedTogetherAndSoon(t *testing.T) {
+	onStage(t, Config{}, func(t *testing.T, st *stage) {
+		r := st.connect(scene.Bot)
+		r.hello(&pb.PublishHello{RunKey: "k"})
+		const reads, batches = 100, 16
+		go func() {
+			for i := range reads {
+				time.Sleep(batches * time.Millisecond)
+				for j := range batches {
+					r.publish(testOf(fmt.Sprint(i, j), passed))
+				}
+			}
+		}()
+		acks := 0
+		for began := time.Now(); ; acks++ {
+			a := r.answer().GetAck()
+			read := (a.CommittedSequence - 1) / batches
+			late := time.Since(began) - time.Duration((read+1)*batches)*time.Millisecond
+			if read > 0 && late > pacingSettle { // the first ones aren't known to come together
+				t.Errorf("%d was acked %v after it was read", a.CommittedSequence, late)
+			}
+			if a.CommittedSequence == reads*batches {
+				break
+			}
+		}
+		if acks > reads+2 {
+			t.Errorf("what was read in %d reads had %d commits", reads, acks)
 		}
 	})
 }

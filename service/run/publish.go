@@ -384,7 +384,7 @@ func (p *publisher) frame(ctx context.Context, r received, frames <-chan receive
 		case *pb.PublishResultsRequest_Batch:
 			var batches []batch
 			batches, next = p.gather(ctx, batch{f.Batch, r.bad}, frames)
-			p.pacing.begin(time.Now())
+			p.pacing.begin(time.Now(), len(batches))
 			err = p.batches(ctx, batches)
 		case *pb.PublishResultsRequest_Finish:
 			err = p.finish(ctx, f.Finish)
@@ -431,19 +431,19 @@ func (p *publisher) gather(ctx context.Context, first batch, frames <-chan recei
 	if g.items >= pacingItems {
 		return g.batches, received{}
 	}
-	left := p.pacing.wait(time.Now())
-	if left == 0 {
+	d := p.pacing.wait(time.Now())
+	if d.most == 0 {
 		return g.batches, received{}
 	}
-	next := p.putOff(ctx, &g, frames, left)
+	next := p.putOff(ctx, &g, frames, d)
 	return g.batches, next
 }
 
 // putOff gathers what comes for so long, or until it is enough or nothing more comes.
 // It returns the request that is no good batch, if it met one.
-func (p *publisher) putOff(ctx context.Context, g *gathered, frames <-chan received, left time.Duration) received {
-	until := time.Now().Add(left)
-	timer := time.NewTimer(min(left, pacingQuiet))
+func (p *publisher) putOff(ctx context.Context, g *gathered, frames <-chan received, d delay) received {
+	until := time.Now().Add(d.most)
+	timer := time.NewTimer(min(d.most, d.quiet))
 	defer timer.Stop()
 	for bytes := 0; g.items < pacingItems && bytes < pacingBytes; {
 		select {
@@ -454,15 +454,15 @@ func (p *publisher) putOff(ctx context.Context, g *gathered, frames <-chan recei
 			}
 			g.add(batch{b, r.bad})
 			bytes += proto.Size(b)
-			timer.Reset(min(time.Until(until), pacingQuiet))
+			timer.Reset(min(time.Until(until), d.quiet))
 		case now := <-timer.C:
-			p.pacing.tried(!now.Before(until) && len(g.batches) > 1)
+			p.pacing.tried(d, !now.Before(until), len(g.batches))
 			return received{}
 		case <-ctx.Done():
 			return received{}
 		}
 	}
-	p.pacing.tried(true)
+	p.pacing.tried(d, true, len(g.batches))
 	return received{}
 }
 

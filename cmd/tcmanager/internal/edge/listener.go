@@ -59,9 +59,15 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 
 type limitedConn struct {
 	net.Conn
-	of     *limitedListener
-	closed atomic.Bool
-	ready  *readyReader // made by the first ReadOnReady
+	of      *limitedListener
+	closed  atomic.Bool
+	written atomic.Uint32 // how often
+	ready   *readyReader  // made by the first ReadOnReady
+}
+
+func (c *limitedConn) Write(p []byte) (int, error) {
+	c.written.Add(1)
+	return c.Conn.Write(p)
 }
 
 func (c *limitedConn) Close() error {

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	"google.golang.org/grpc/mem"
 
@@ -24,10 +26,18 @@ type readyReader struct {
 	buf  *[]byte
 	n    int
 	err  error
+
+	moderation moderation
+	every      time.Duration  // moderateEvery
+	written    *atomic.Uint32 // how often the connection was written to
+	came       int            // bytes since all had been read
+	raised     bool           // the low-water mark was; the timer lowers it
+	timer      *time.Timer    // made by the first read that waits
+	lower      func(fd uintptr)
 }
 
-func newReadyReader(raw syscall.RawConn) *readyReader {
-	r := &readyReader{raw: raw}
+func newReadyReader(raw syscall.RawConn, written *atomic.Uint32) *readyReader {
+	r := &readyReader{raw: raw, every: moderateEvery, written: written}
 	r.read = func(fd uintptr) bool {
 		r.buf = r.pool.Get(r.size)
 		for {
@@ -40,9 +50,48 @@ func newReadyReader(raw syscall.RawConn) *readyReader {
 			r.pool.Put(r.buf)
 			r.buf = nil
 		}
-		return !errors.Is(r.err, syscall.EAGAIN)
+		if errors.Is(r.err, syscall.EAGAIN) {
+			r.drained(fd)
+			return false
+		}
+		r.came += r.n
+		return true
 	}
+	r.lower = func(fd uintptr) { lowWater(fd, 1) }
 	return r
+}
+
+// drained is called when all that has come is read. If the next read is to wait, the
+// kernel is told to wake nobody for less than moderateBytes; the timer takes that back.
+// The goroutine waits as always, so that the peer's end, deadlines and Close wake it.
+func (r *readyReader) drained(fd uintptr) {
+	if r.came == 0 {
+		return // it was woken for nothing
+	}
+	wait := r.moderation.drained(time.Now(), r.came, r.written.Load())
+	r.came = 0
+	switch {
+	case wait:
+		if r.raised = lowWater(fd, moderateBytes); r.raised {
+			r.lowerLater()
+		}
+	case r.raised:
+		r.timer.Stop()
+		lowWater(fd, 1)
+		r.raised = false
+	}
+}
+
+// lowerLater sets the timer, after the mark was raised: it is lowered for certain. One
+// that is late from before may do so at once, and a read comes too soon.
+func (r *readyReader) lowerLater() {
+	if r.timer != nil {
+		r.timer.Reset(r.every)
+		return
+	}
+	r.timer = time.AfterFunc(r.every, func() {
+		_ = r.raw.Control(r.lower) // it fails if the connection is closed
+	})
 }
 
 // ReadOnReady waits for something to read, and only then takes a buffer for it from
@@ -59,7 +108,7 @@ func (c *limitedConn) ReadOnReady(size int, pool mem.BufferPool) (buf *[]byte, n
 		if err != nil {
 			return nil, 0, err
 		}
-		c.ready = newReadyReader(raw)
+		c.ready = newReadyReader(raw, &c.written)
 	}
 	r := c.ready
 	r.size, r.pool, r.buf, r.n, r.err = size, pool, nil, 0, nil
