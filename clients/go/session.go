@@ -127,6 +127,14 @@ func (c *Client) NewSession(config SessionConfig) *Session {
 	}
 }
 
+// userLocked returns the id of the user whose session it is; empty if that isn't known.
+func (s *Session) userLocked() string {
+	if s.link == nil {
+		return ""
+	}
+	return s.link.welcome.GetUser().GetId()
+}
+
 // State returns how the session is.
 func (s *Session) State() State {
 	s.mu.Lock()

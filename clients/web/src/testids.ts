@@ -8,7 +8,8 @@
  *                            data-quality; data-carrier: websocket | stream | long-poll | poll | off
  *   status-widget            the panel that connection-state opens; status-event is a line of it, reconnect its button
  *   bell                     data-unread: the count; notification-center is its panel, notification a line with data-read
- *   presence                 who is here; presence-user is a person with data-user and data-state
+ *   presence                 who is here; presence-user is a person with data-user and data-state,
+ *                            presence-more how many more there are
  *   toast                    a notification that just arrived (text inside)
  *   not-saved                a change of the page before a reload that could not be saved
  *   user-menu                data-user: who is signed in
@@ -54,6 +55,7 @@ export const testids = {
   notification: "notification",
   presence: "presence",
   presenceUser: "presence-user",
+  presenceMore: "presence-more",
   toast: "toast",
   notSaved: "not-saved",
   userMenu: "user-menu",
