@@ -39,6 +39,11 @@ type SessionConfig struct {
 	RoomBuffer int
 	// Outbox is how many commands may wait for their answers; 0 means 256.
 	Outbox int
+	// NoDelay asks for each event as soon as there is one. Otherwise, while more than
+	// one comes in some 12 ms, the server sends those of that time together; the first
+	// after a pause goes at once all the same. It saves those milliseconds in a busy
+	// room, and costs both ends a frame for each event.
+	NoDelay bool
 	// OnState is called with each change of State, in order, by Run's goroutine:
 	// it must not block.
 	OnState func(State)

@@ -1059,7 +1059,7 @@ func TestAnUnacceptedTokenIsReplacedOnce(t *testing.T) {
 
 func TestASessionIsTakenUpAgainAndGivenUpToANewerStream(t *testing.T) {
 	onStage(t, func(t *testing.T, srv *tcmtest.Server) {
-		connect(t, srv, tcmanager.SessionConfig{Name: "test/1"})
+		connect(t, srv, tcmanager.SessionConfig{Name: "test/1", NoDelay: true})
 		synctest.Wait()
 		srv.CutStreams()
 		time.Sleep(time.Minute)
@@ -1068,6 +1068,7 @@ func TestASessionIsTakenUpAgainAndGivenUpToANewerStream(t *testing.T) {
 		var ids []string
 		for _, frame := range sent[hello](srv) {
 			is(t, frame.GetHello().GetClient(), "test/1")
+			is(t, frame.GetHello().GetNoDelay(), true)
 			ids = append(ids, frame.GetHello().GetSessionId())
 		}
 		same(t, ids, []string{"", "session-1", ""})
