@@ -472,9 +472,9 @@ type Hello struct {
 	// for a new session.
 	SessionId string `protobuf:"bytes,2,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	// Whether each event is to be sent as soon as there is one. Otherwise, while
-	// more than one comes in some 12 ms, those of that time are sent together,
-	// which costs both ends less; the first after a pause goes at once all the
-	// same, as answers do.
+	// more than one comes in some 12 ms (the server's --linger), those of that time
+	// are sent together, which costs both ends less; the first after a pause goes at
+	// once all the same, as answers do.
 	NoDelay       bool `protobuf:"varint,3,opt,name=no_delay,json=noDelay,proto3" json:"no_delay,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -212,9 +212,9 @@ export type Hello = Message<"tcmanager.v1.Hello"> & {
 
   /**
    * Whether each event is to be sent as soon as there is one. Otherwise, while
-   * more than one comes in some 12 ms, those of that time are sent together,
-   * which costs both ends less; the first after a pause goes at once all the
-   * same, as answers do.
+   * more than one comes in some 12 ms (the server's --linger), those of that time
+   * are sent together, which costs both ends less; the first after a pause goes at
+   * once all the same, as answers do.
    *
    * @generated from field: bool no_delay = 3;
    */
