@@ -38,7 +38,7 @@
  * Test case
  *   field-title, field-description, field-priority, field-status   the inputs
  *   saved-title, ...         data-state: saved | saving | typing | conflict | offline | failed
- *   editors-title, ...       who else is in the field; data-users: ids apart by spaces
+ *   editors-title, ...       who else is in the field; data-users: ids of the first five, apart by spaces
  *   typing-title, ..., typing-comment   "... is typing…"
  *   comment                  a comment; comment-input and comment-send write one
  */
