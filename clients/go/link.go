@@ -205,7 +205,7 @@ func (l *link) nextLocked(now time.Time) (frame *tcmv1.SubscribeRequest, due tim
 		}
 		return nil, l.away, nil
 	case l.lastID == 0:
-		hello := &tcmv1.Hello{Client: l.s.config.Name, SessionId: l.s.id}
+		hello := &tcmv1.Hello{Client: l.s.config.Name, SessionId: l.s.id, NoDelay: l.s.config.NoDelay}
 		return l.frameLocked(&tcmv1.SubscribeRequest{Frame: &tcmv1.SubscribeRequest_Hello{Hello: hello}}), due, nil
 	case len(l.leaves) > 0:
 		room := l.leaves[0]

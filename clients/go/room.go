@@ -53,14 +53,12 @@ func (s *Session) Events(ctx context.Context, room string, from *Position) iter.
 }
 
 // Presence returns who is in a room that Events reads, by user id, as far as the
-// session has heard; nil for a room that isn't read.
+// session has heard; nil for a room that isn't read. In a room of more than 200
+// people it is 200 of them and the session's own user: see Headcount.
 func (s *Session) Presence(room string) []*tcmv1.Presence {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	f := s.feeds[room]
-	if f == nil {
-		f = s.joined[room]
-	}
+	f := s.readLocked(room)
 	if f == nil {
 		return nil
 	}
@@ -72,6 +70,27 @@ func (s *Session) Presence(room string) []*tcmv1.Presence {
 		return cmp.Compare(a.GetUser().GetId(), b.GetUser().GetId())
 	})
 	return people
+}
+
+// Headcount returns how many people are in a room that Events reads, as far as the
+// session has heard: as many as Presence returns, or more if there are more than it
+// is told of one by one; 0 for a room that isn't read.
+func (s *Session) Headcount(room string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.readLocked(room)
+	if f == nil {
+		return 0
+	}
+	return max(f.headcount, len(f.present))
+}
+
+// readLocked returns the feed of a room by either of its names; nil if it isn't read.
+func (s *Session) readLocked(room string) *feed {
+	if f := s.feeds[room]; f != nil {
+		return f
+	}
+	return s.joined[room]
 }
 
 // feed is one room on its way to its reader. All but the first three fields are
@@ -96,6 +115,8 @@ type feed struct {
 	buffer  buffer
 	present map[string]*tcmv1.Presence // by user id
 	err     error                      // the end, behind what is in the buffer
+
+	headcount int // of a room with more people than are told of; 0 if those in present are all
 }
 
 // enter makes a feed, which the link joins.
@@ -200,6 +221,9 @@ func (f *feed) acceptLocked(ev *tcmv1.Event) {
 	switch {
 	case class == tcmv1.DeliveryClass_DELIVERY_CLASS_LATEST:
 		f.noteLocked(ev.GetPresence().GetPresence())
+		if h := ev.GetHeadcount(); h != nil {
+			f.headcount = int(h.GetPresent())
+		}
 		f.buffer.addLatest(kind, d)
 	case class == tcmv1.DeliveryClass_DELIVERY_CLASS_EPHEMERAL:
 		f.buffer.addEphemeral(d)
@@ -259,6 +283,10 @@ func (f *feed) joinedLocked(j *tcmv1.Joined, reason string) {
 	for _, p := range j.GetPresence() {
 		f.noteLocked(p)
 	}
+	f.headcount = 0
+	if n := int(j.GetPresent()); n > len(f.present) {
+		f.headcount = n
+	}
 	if j.GetRecovered() && f.known {
 		// The position is only how far what follows will reach: to take it as
 		// reached would lose that if the stream broke now. And if there is no room
@@ -288,11 +316,16 @@ func (f *feed) noteLocked(p *tcmv1.Presence) {
 		return
 	}
 	id := p.GetUser().GetId()
-	if p.GetState() == tcmv1.PresenceState_PRESENCE_STATE_OFFLINE {
+	switch p.GetState() {
+	case tcmv1.PresenceState_PRESENCE_STATE_OFFLINE:
 		delete(f.present, id)
-		return
+	case tcmv1.PresenceState_PRESENCE_STATE_UNLISTED:
+		if id != f.s.userLocked() {
+			delete(f.present, id)
+		}
+	default:
+		f.present[id] = proto.CloneOf(p) // the reader may change its own
 	}
-	f.present[id] = proto.CloneOf(p) // the reader may change its own
 }
 
 // outLocked makes the feed take nothing more of what arrives; if tell, the server

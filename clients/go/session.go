@@ -39,6 +39,11 @@ type SessionConfig struct {
 	RoomBuffer int
 	// Outbox is how many commands may wait for their answers; 0 means 256.
 	Outbox int
+	// NoDelay asks for each event as soon as there is one. Otherwise, while more than
+	// one comes in some 12 ms, the server sends those of that time together; the first
+	// after a pause goes at once all the same. It saves those milliseconds in a busy
+	// room, and costs both ends a frame for each event.
+	NoDelay bool
 	// OnState is called with each change of State, in order, by Run's goroutine:
 	// it must not block.
 	OnState func(State)
@@ -125,6 +130,14 @@ func (c *Client) NewSession(config SessionConfig) *Session {
 		client: c, config: config, wake: make(chan struct{}, 1),
 		feeds: map[string]*feed{}, joined: map[string]*feed{},
 	}
+}
+
+// userLocked returns the id of the user whose session it is; empty if that isn't known.
+func (s *Session) userLocked() string {
+	if s.link == nil {
+		return ""
+	}
+	return s.link.welcome.GetUser().GetId()
 }
 
 // State returns how the session is.

@@ -791,6 +791,49 @@ func TestTypingAndPresenceAreToldWhileLiveOnly(t *testing.T) {
 	})
 }
 
+func TestACrowdIsCountedAndNotListed(t *testing.T) {
+	onStage(t, func(t *testing.T, srv *tcmtest.Server) {
+		person := func(id string, state tcmv1.PresenceState) *tcmv1.Presence {
+			return &tcmv1.Presence{User: &tcmv1.UserRef{Id: id}, State: state}
+		}
+		emit := func(id string, state tcmv1.PresenceState) {
+			srv.Emit(room, &tcmv1.Event{Key: id, Payload: &tcmv1.Event_Presence{Presence: &tcmv1.CollaborationUpdate{
+				Data: &tcmv1.CollaborationUpdate_Presence{Presence: person(id, state)},
+			}}})
+		}
+		count := func(n uint32) {
+			srv.Emit(room, &tcmv1.Event{Key: "room", Payload: &tcmv1.Event_Headcount{Headcount: &tcmv1.Headcount{Present: n}}})
+		}
+		const online = tcmv1.PresenceState_PRESENCE_STATE_ONLINE
+		srv.Snapshot(room, &tcmv1.Joined{Present: 5000, Presence: []*tcmv1.Presence{person("a", online), person("user-1", online)}})
+		session := connect(t, srv, tcmanager.SessionConfig{})
+		is(t, session.Headcount(room), 0)
+		r := read(t, session, room, nil)
+		see := func(number int, ids ...string) {
+			t.Helper()
+			r.deliveries()
+			is(t, session.Headcount(room), number)
+			var got []string
+			for _, p := range session.Presence(room) {
+				got = append(got, p.GetUser().GetId())
+			}
+			same(t, got, ids)
+		}
+		see(5000, "a", "user-1")
+		emit("b", online)
+		emit("a", tcmv1.PresenceState_PRESENCE_STATE_UNLISTED)
+		emit("user-1", tcmv1.PresenceState_PRESENCE_STATE_UNLISTED)
+		see(5000, "b", "user-1")
+		count(4999)
+		see(4999, "b", "user-1")
+		emit("c", online)
+		count(0)
+		see(3, "b", "c", "user-1")
+		emit("c", tcmv1.PresenceState_PRESENCE_STATE_OFFLINE)
+		see(2, "b", "user-1")
+	})
+}
+
 func TestPingsComeABitBeforeTheyAreDue(t *testing.T) {
 	onStage(t, func(t *testing.T, srv *tcmtest.Server) {
 		connect(t, srv, tcmanager.SessionConfig{})
@@ -1016,7 +1059,7 @@ func TestAnUnacceptedTokenIsReplacedOnce(t *testing.T) {
 
 func TestASessionIsTakenUpAgainAndGivenUpToANewerStream(t *testing.T) {
 	onStage(t, func(t *testing.T, srv *tcmtest.Server) {
-		connect(t, srv, tcmanager.SessionConfig{Name: "test/1"})
+		connect(t, srv, tcmanager.SessionConfig{Name: "test/1", NoDelay: true})
 		synctest.Wait()
 		srv.CutStreams()
 		time.Sleep(time.Minute)
@@ -1025,6 +1068,7 @@ func TestASessionIsTakenUpAgainAndGivenUpToANewerStream(t *testing.T) {
 		var ids []string
 		for _, frame := range sent[hello](srv) {
 			is(t, frame.GetHello().GetClient(), "test/1")
+			is(t, frame.GetHello().GetNoDelay(), true)
 			ids = append(ids, frame.GetHello().GetSessionId())
 		}
 		same(t, ids, []string{"", "session-1", ""})

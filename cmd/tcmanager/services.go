@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -102,7 +103,7 @@ func sessionConfig(c config.Config, d Deps) session.Config {
 		Version: d.Version, HeartbeatInterval: c.HeartbeatInterval, HeartbeatTimeout: c.HeartbeatTimeout,
 		Logger: d.Log, HelloTimeout: c.AuthTimeout, MaxRequestBytes: c.MaxMessageBytes,
 		MaxSessions: c.MaxSessions, MaxUserSessions: c.MaxUserSessions, MaxRooms: c.MaxRooms,
-		QueueBytes: c.QueueBytes, ReplayEvents: c.ReplayEvents,
+		QueueBytes: c.QueueBytes, ReplayEvents: c.ReplayEvents, Linger: cmp.Or(c.Linger, -1), // sessions' own 0 is a default
 		Transports: c.Transports, RealtimeOff: !c.Realtime,
 		Limits: session.Limits{
 			Commands: limit.Rate{PerSecond: c.CommandRate, Burst: c.CommandBurst},

@@ -110,3 +110,11 @@ func TestTheGoSessionReadsARunWholeOverARestart(t *testing.T) {
 		}
 	}
 }
+
+func TestEventsLingerAsLongAsTheServerIsTold(t *testing.T) {
+	for arg, want := range map[string]time.Duration{"12ms": 12 * time.Millisecond, "0s": -1} {
+		if got := sessionConfig(testConfig(t, "--linger", arg), Deps{}).Linger; got != want {
+			t.Errorf("--linger %s is %v for sessions, want %v", arg, got, want)
+		}
+	}
+}

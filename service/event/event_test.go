@@ -300,6 +300,7 @@ run_progress LATEST
 collaboration DURABLE
 presence LATEST
 activity EPHEMERAL
+headcount LATEST
 notification_added DURABLE
 notifications_read DURABLE
 member_changed DURABLE

@@ -72,10 +72,10 @@ const (
 	Opened   Kind = "opened"   // a stream: User, Carrier, Until (the end of its token)
 	Renewed  Kind = "renewed"  // the stream's token: Until
 	Asked    Kind = "asked"    // a join: ID, Room, Position (zero for none)
-	Joined   Kind = "joined"   // its answer: ID (0 if not asked for), Room, Position, Recovered, Snapshot, Present
+	Joined   Kind = "joined"   // its answer: ID (0 if not asked for), Room, Position, Recovered, Snapshot, Present, Crowd
 	Refused  Kind = "refused"  // a request: ID, Reason
 	Told     Kind = "told"     // a durable event: Room, Position, Hash, Time
-	News     Kind = "news"     // an event that is not durable: Room; of presence also Who, and Gone for one who left
+	News     Kind = "news"     // an event that is not durable: Room; of presence also Who, and Gone for one who left; Crowd
 	Alive    Kind = "alive"    // the answer to a ping
 	Bookmark Kind = "bookmark" // Room, Position
 	Cursor   Kind = "cursor"   // a bookmark in the last frame of a stream: Room, Position
@@ -126,6 +126,7 @@ type Record struct {
 	Write     string    `json:"write,omitempty"`
 	Who       string    `json:"who,omitempty"`     // the id of a user who came or went
 	Present   []string  `json:"present,omitempty"` // of Joined: the ids of the users who are in the room
+	Crowd     bool      `json:"crowd,omitempty"`   // more people are in the room than are told of one by one
 }
 
 // History is what is checked. Records of a session are in its order; others may

@@ -131,6 +131,10 @@ func TestGoodHistories(t *testing.T) {
 		"seen with old eyes":             append(seeing(0, 0, 4000).add(Record{Kind: Ended, At: at(60000)}).records, bob(0, 100)...),
 		"read late": append(open().join(Position{}).add(Record{Kind: Joined, ID: 1, Room: room, Position: pos(5), Snapshot: true, Present: []string{"ann", "bob"}},
 			Record{Kind: Stalled}, Record{Kind: News, Room: room, Who: "bob", Gone: true, At: at(9000)}).records, bob(0, 100)...),
+		"came to a crowd": append(open().join(Position{}).add(Record{Kind: Joined, ID: 1, Room: room, Position: pos(5), Snapshot: true, Present: []string{"ann"}, Crowd: true},
+			Record{Kind: Alive, At: at(9000)}).records, bob(2000, 8000)...),
+		"came to what became a crowd": append(open().join(Position{}).add(Record{Kind: Joined, ID: 1, Room: room, Position: pos(5), Snapshot: true, Present: []string{"ann"}},
+			Record{Kind: News, Room: room, Crowd: true, At: at(2100)}, Record{Kind: Alive, At: at(9000)}).records, bob(2000, 8000)...),
 		"a token that was renewed": open().add(Record{Kind: Renewed, Until: at(100)}, Record{Kind: Renewed, Until: at(9000)}).fresh(2).
 			add(Record{Kind: Told, Room: room, Position: pos(3), Hash: "3", At: at(5000), Time: at(300)}).records,
 		"an event that a restored log has no longer": append(open().fresh(5).add(Record{Kind: Told, Room: room, Position: Position{1, 6}, Hash: "x"}).records,

@@ -142,6 +142,9 @@ func (w *watcher) read(r Record) {
 	case Joined:
 		w.joined(r)
 	case News:
+		if r.Crowd {
+			w.blind(r.Room, r.At)
+		}
 		if seen := w.sees[r.Room]; seen != nil && r.Who != "" && !w.slow {
 			w.show(seen, r.Who, r.At, !r.Gone)
 		}
@@ -162,7 +165,7 @@ func (w *watcher) joined(r Record) {
 		w.in[r.Room] = r.At
 	}
 	w.blind(r.Room, r.At)
-	if w.slow {
+	if w.slow || r.Crowd { // who isn't shown may be there
 		return
 	}
 	seen := &observer{stream: w.stream, room: r.Room, span: span{from: r.At}, shown: map[string][]span{}}
@@ -236,7 +239,8 @@ func (w *watcher) being(room string) *being {
 
 // Present finds who was shown in a room for too long after having gone, and who
 // was missing there for too long. It judges only users whose sessions are in the
-// history, all of them, and looks only with the eyes of clients that read in time.
+// history, all of them, and looks only with the eyes of clients that read in time, and
+// at rooms that are told of everybody who is there.
 func Present(h *History) []Violation {
 	if h.Bounds == (Bounds{}) {
 		return nil

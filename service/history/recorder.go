@@ -105,8 +105,10 @@ func OfEvent(kind Kind, ev *pb.Event) Record {
 	}
 	if kind == News {
 		if p := ev.GetPresence().GetPresence(); p != nil {
-			rec.Who, rec.Gone = p.GetUser().GetId(), p.GetState() == pb.PresenceState_PRESENCE_STATE_OFFLINE
+			state := p.GetState()
+			rec.Who, rec.Gone = p.GetUser().GetId(), state == pb.PresenceState_PRESENCE_STATE_OFFLINE || state == pb.PresenceState_PRESENCE_STATE_UNLISTED
 		}
+		rec.Crowd = ev.GetHeadcount() != nil
 		return rec
 	}
 	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(ev)

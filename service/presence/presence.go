@@ -7,17 +7,21 @@
 // between two connections by design rests: until it is overdue nobody sees a
 // difference. Typing ends by itself.
 //
+// A room of up to 200 people is told of each of them. Of more, it is told of 200 and
+// how many there are: see crowd.
+//
 // # Concurrency
 //
 // A Hub may be used from any goroutine. Its events are published in the order of
 // the changes they tell of, while the hub's lock is held: Publish must not wait.
 // Timers are its only goroutines; Close stops them. State changes are told at once; of
-// a user's number of sessions alone a room is told every 100 ms at most.
+// a user's number of sessions alone, and of how many people there are, a room is told
+// every 100 ms at most.
 package presence
 
 import (
 	"cmp"
-	"slices"
+	"container/list"
 	"sync"
 	"time"
 
@@ -43,21 +47,22 @@ type Hub struct {
 	opts Options
 
 	mu     sync.Mutex
-	rooms  map[event.Room]map[string]*user // by user id
+	rooms  map[event.Room]*crowd
 	closed bool
 	counts []count     // that changed, and that the rooms will be told
 	tells  *time.Timer // runs while there are some; nil before the first
 }
 
-// count is the number of a user's sessions in a room.
+// count is the number of a user's sessions in a room; without a user, that of the
+// people there.
 type count struct {
-	room event.Room
+	room *crowd
 	user *user
 }
 
 // countsEvery is how long a room waits to be told how many sessions a user has, if
 // nothing else has changed. A user whose thousand tabs come back together is then a
-// few events to everybody in the room, and not a thousand.
+// few events to everybody in the room, and not a thousand. So are a thousand people.
 const countsEvery = 100 * time.Millisecond
 
 // user is one user in one room.
@@ -65,9 +70,10 @@ type user struct {
 	ref      *pb.UserRef
 	since    time.Time
 	state    pb.PresenceState // as the room was last told, and
-	told     int              // the number of sessions likewise
+	told     int              // the number of sessions likewise; unsure if that is not known
 	counted  bool             // among the hub's counts
 	sessions map[string]*session
+	unlisted *list.Element // among those of crowd.others; nil for one whom the room is told of
 }
 
 // session is one session of a user in a room.
@@ -85,7 +91,7 @@ type session struct {
 func New(pub Publisher, opts Options) *Hub {
 	opts.Grace = cmp.Or(opts.Grace, 5*time.Second)
 	opts.Typing = cmp.Or(opts.Typing, 5*time.Second)
-	return &Hub{pub: pub, opts: opts, rooms: map[event.Room]map[string]*user{}}
+	return &Hub{pub: pub, opts: opts, rooms: map[event.Room]*crowd{}}
 }
 
 // Close stops all timers. Nothing is published any more.
@@ -97,14 +103,14 @@ func (h *Hub) Close() {
 	if h.tells != nil {
 		h.tells.Stop()
 	}
-	for _, users := range h.rooms {
-		for _, u := range users {
+	for _, c := range h.rooms {
+		for _, u := range c.users {
 			for _, s := range u.sessions {
 				s.stop()
 			}
 		}
 	}
-	h.rooms = map[event.Room]map[string]*user{}
+	h.rooms = map[event.Room]*crowd{}
 }
 
 func (s *session) stop() {
@@ -125,15 +131,15 @@ func (h *Hub) Enter(room event.Room, ref *pb.UserRef, sessionID string, idle boo
 	if h.closed {
 		return
 	}
-	users := h.rooms[room]
-	if users == nil {
-		users = map[string]*user{}
-		h.rooms[room] = users
+	c := h.rooms[room]
+	if c == nil {
+		c = &crowd{room: room, users: map[string]*user{}}
+		h.rooms[room] = c
 	}
-	u := users[ref.Id]
+	u := c.users[ref.Id]
 	if u == nil {
 		u = &user{ref: ref, since: time.Now(), sessions: map[string]*session{}}
-		users[ref.Id] = u
+		h.admitLocked(c, u)
 	}
 	s := u.sessions[sessionID]
 	if s == nil {
@@ -145,7 +151,7 @@ func (h *Hub) Enter(room event.Room, ref *pb.UserRef, sessionID string, idle boo
 		s.lost = nil
 	}
 	s.rests, s.idle = false, idle
-	h.refreshLocked(room, u)
+	h.refreshLocked(c, u)
 }
 
 // SetIdle says whether a session's user is at the machine. A session that is not
@@ -153,12 +159,12 @@ func (h *Hub) Enter(room event.Room, ref *pb.UserRef, sessionID string, idle boo
 func (h *Hub) SetIdle(room event.Room, userID, sessionID string, idle bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	u, s := h.findLocked(room, userID, sessionID)
+	c, u, s := h.findLocked(room, userID, sessionID)
 	if s == nil {
 		return
 	}
 	s.idle = idle
-	h.refreshLocked(room, u)
+	h.refreshLocked(c, u)
 }
 
 // Leave takes a session out of a room at once.
@@ -173,13 +179,13 @@ func (h *Hub) Leave(room event.Room, userID, sessionID string) {
 func (h *Hub) Lose(room event.Room, userID, sessionID string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	u, s := h.findLocked(room, userID, sessionID)
+	c, u, s := h.findLocked(room, userID, sessionID)
 	if s == nil || s.lost != nil {
 		return
 	}
 	h.settleLocked(room, u, sessionID, s)
 	h.expectLocked(room, userID, sessionID, s, h.opts.Grace)
-	h.refreshLocked(room, u)
+	h.refreshLocked(c, u)
 }
 
 // Rest says that a session has no connection for a moment, by design: it keeps
@@ -188,7 +194,7 @@ func (h *Hub) Lose(room event.Room, userID, sessionID string) {
 func (h *Hub) Rest(room event.Room, userID, sessionID string, patience time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if _, s := h.findLocked(room, userID, sessionID); s != nil && s.lost == nil {
+	if _, _, s := h.findLocked(room, userID, sessionID); s != nil && s.lost == nil {
 		s.rests = true
 		h.expectLocked(room, userID, sessionID, s, max(patience, h.opts.Grace))
 	}
@@ -201,7 +207,7 @@ func (h *Hub) expectLocked(room event.Room, userID, sessionID string, s *session
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		// The session may have come back, and been lost again, since the timer fired.
-		if _, now := h.findLocked(room, userID, sessionID); now == s && s.lost == timer {
+		if _, _, now := h.findLocked(room, userID, sessionID); now == s && s.lost == timer {
 			h.leaveLocked(room, userID, sessionID)
 		}
 	})
@@ -209,76 +215,106 @@ func (h *Hub) expectLocked(room event.Room, userID, sessionID string, s *session
 }
 
 func (h *Hub) leaveLocked(room event.Room, userID, sessionID string) {
-	u, s := h.findLocked(room, userID, sessionID)
+	c, u, s := h.findLocked(room, userID, sessionID)
 	if s == nil {
 		return
 	}
 	h.settleLocked(room, u, sessionID, s)
 	s.stop()
 	delete(u.sessions, sessionID)
-	h.refreshLocked(room, u)
+	h.refreshLocked(c, u)
 	if len(u.sessions) == 0 {
-		delete(h.rooms[room], userID)
-		if len(h.rooms[room]) == 0 {
+		h.dismissLocked(c, u)
+		if len(c.users) == 0 {
 			delete(h.rooms, room)
 		}
 	}
 }
 
-func (h *Hub) findLocked(room event.Room, userID, sessionID string) (*user, *session) {
-	u := h.rooms[room][userID]
-	if u == nil {
-		return nil, nil
+func (h *Hub) findLocked(room event.Room, userID, sessionID string) (*crowd, *user, *session) {
+	c := h.rooms[room]
+	if c == nil {
+		return nil, nil, nil
 	}
-	return u, u.sessions[sessionID]
+	u := c.users[userID]
+	if u == nil {
+		return c, nil, nil
+	}
+	return c, u, u.sessions[sessionID]
 }
 
 // refreshLocked tells the room of a user's state if it changed. If only the number of
 // the user's sessions did, the room is told in a moment.
-func (h *Hub) refreshLocked(room event.Room, u *user) {
-	switch state := u.stateOf(); {
-	case state != u.state:
-		u.state = state
-		h.tellLocked(room, u)
-	case len(u.sessions) != u.told && !u.counted && !h.closed:
+func (h *Hub) refreshLocked(c *crowd, u *user) {
+	state := u.stateOf()
+	changed := state != u.state
+	u.state = state
+	switch {
+	case u.unlisted != nil:
+	case changed:
+		h.tellLocked(c, u)
+	case len(u.sessions) != u.told && !u.counted:
 		u.counted = true
-		h.counts = append(h.counts, count{room, u})
-		switch {
-		case len(h.counts) > 1: // the timer runs
-		case h.tells == nil:
-			h.tells = time.AfterFunc(countsEvery, h.tellCounts)
-		default:
-			h.tells.Reset(countsEvery)
-		}
+		h.tellSoonLocked(count{c, u})
 	}
 }
 
-// tellCounts tells the rooms how many sessions users have. Who has left since has
-// none, and the room knows.
+// unsure stands for a number that some of a room's readers were told and others not.
+const unsure = -1
+
+// tellSoonLocked has a room told of a number that changed.
+func (h *Hub) tellSoonLocked(c count) {
+	if h.closed {
+		return
+	}
+	h.counts = append(h.counts, c)
+	switch {
+	case len(h.counts) > 1: // the timer runs
+	case h.tells == nil:
+		h.tells = time.AfterFunc(countsEvery, h.tellCounts)
+	default:
+		h.tells.Reset(countsEvery)
+	}
+}
+
+// tellCounts tells the rooms how many sessions users have, and how many people there
+// are. Who has left since has none, and the room knows.
 func (h *Hub) tellCounts() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	counts := h.counts
 	h.counts = nil
 	for _, c := range counts {
-		c.user.counted = false
-		if len(c.user.sessions) != c.user.told {
-			h.tellLocked(c.room, c.user)
+		u := c.user
+		if u == nil {
+			h.tellCrowdLocked(c.room)
+			continue
+		}
+		u.counted = false
+		if n := len(u.sessions); n != u.told && n != 0 && u.unlisted == nil {
+			h.tellLocked(c.room, u)
 		}
 	}
 }
 
 // tellLocked tells the room of a user's state and sessions.
-func (h *Hub) tellLocked(room event.Room, u *user) {
+func (h *Hub) tellLocked(c *crowd, u *user) {
 	u.told = len(u.sessions)
+	h.showUserLocked(c, u.proto())
+}
+
+// showUserLocked tells a room of a user.
+func (h *Hub) showUserLocked(c *crowd, p *pb.Presence) {
 	kind := pb.CollaborationType_COLLABORATION_TYPE_USER_JOINED
-	if u.state == pb.PresenceState_PRESENCE_STATE_OFFLINE {
+	switch p.State {
+	case pb.PresenceState_PRESENCE_STATE_OFFLINE, pb.PresenceState_PRESENCE_STATE_UNLISTED:
 		kind = pb.CollaborationType_COLLABORATION_TYPE_USER_LEFT
+	default:
 	}
 	now := time.Now()
-	h.publishLocked(room, now, u.ref, &pb.Event{Key: u.ref.Id, Payload: &pb.Event_Presence{Presence: &pb.CollaborationUpdate{
-		Type: kind, EntityId: room.ID(), User: u.ref, Timestamp: timestamppb.New(now),
-		Data: &pb.CollaborationUpdate_Presence{Presence: u.proto()},
+	h.publishLocked(c.room, now, p.User, &pb.Event{Key: p.User.Id, Payload: &pb.Event_Presence{Presence: &pb.CollaborationUpdate{
+		Type: kind, EntityId: c.room.ID(), User: p.User, Timestamp: timestamppb.New(now),
+		Data: &pb.CollaborationUpdate_Presence{Presence: p},
 	}}})
 }
 
@@ -324,7 +360,7 @@ func (h *Hub) publishLocked(room event.Room, now time.Time, actor *pb.UserRef, e
 func (h *Hub) Update(room event.Room, userID, sessionID, field string, state pb.ActivityState, heard func() bool) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	u, s := h.findLocked(room, userID, sessionID)
+	c, u, s := h.findLocked(room, userID, sessionID)
 	if s == nil {
 		return false
 	}
@@ -338,6 +374,9 @@ func (h *Hub) Update(room event.Room, userID, sessionID, field string, state pb.
 	}
 	if state == pb.ActivityState_ACTIVITY_STATE_TYPING {
 		h.typesLocked(room, u, sessionID, s)
+	}
+	if u.unlisted != nil && s.field != "" {
+		h.listLocked(c, u)
 	}
 	if heard != nil && !heard() {
 		return true
@@ -353,7 +392,7 @@ func (h *Hub) Update(room event.Room, userID, sessionID, field string, state pb.
 func (h *Hub) Settle(room event.Room, userID, sessionID string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if u, s := h.findLocked(room, userID, sessionID); s != nil {
+	if _, u, s := h.findLocked(room, userID, sessionID); s != nil {
 		h.settleLocked(room, u, sessionID, s)
 	}
 }
@@ -410,25 +449,4 @@ func (h *Hub) activity(u *user, sessionID, field string, state pb.ActivityState)
 		a.ExpiresIn = durationpb.New(h.opts.Typing)
 	}
 	return a
-}
-
-// Room returns who is in a room, by name, and what they are doing.
-func (h *Hub) Room(room event.Room) ([]*pb.Presence, []*pb.Activity) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	var people []*pb.Presence
-	var doing []*pb.Activity
-	for _, u := range h.rooms[room] {
-		people = append(people, u.proto())
-		for id, s := range u.sessions {
-			if s.field != "" {
-				doing = append(doing, h.activity(u, id, s.field, s.state))
-			}
-		}
-	}
-	slices.SortFunc(people, func(a, b *pb.Presence) int {
-		return cmp.Or(cmp.Compare(a.User.Name, b.User.Name), cmp.Compare(a.User.Id, b.User.Id))
-	})
-	slices.SortFunc(doing, func(a, b *pb.Activity) int { return cmp.Compare(a.SessionId, b.SessionId) })
-	return people, doing
 }

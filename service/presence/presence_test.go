@@ -73,15 +73,18 @@ func TestAUserIsThereWhileOneOfTheUsersTabsIs(t *testing.T) {
 		l.want("anna ONLINE 1", "anna ONLINE 2", "anna ONLINE 1")
 		h.Leave(room, anna.Id, "tab2")
 		l.want("anna OFFLINE 0")
-		if people, _ := h.Room(room); len(people) != 0 {
+		if people, _, _ := h.Room(room, ""); len(people) != 0 {
 			t.Errorf("the room still shows %v", people)
 		}
 	})
 }
 
 // pass lets the time pass after which rooms are told of numbers of sessions.
-func pass() {
-	time.Sleep(countsEvery)
+func pass() { rest(countsEvery) }
+
+// rest lets time pass, and what the timers of that time do.
+func rest(d time.Duration) {
+	time.Sleep(d)
 	synctest.Wait()
 }
 
@@ -92,7 +95,7 @@ func TestARoomIsToldOfManyTabsTogether(t *testing.T) {
 			h.Enter(room, anna, fmt.Sprint(i), false)
 		}
 		l.want("anna ONLINE 1")
-		if people, _ := h.Room(room); people[0].Sessions != 1000 {
+		if people, _, _ := h.Room(room, ""); people[0].Sessions != 1000 {
 			t.Errorf("who comes now is shown %v", people)
 		}
 		h.Enter(other, anna, "0", false)
@@ -258,14 +261,14 @@ func TestWhatNobodyElseHearsIsFoundByWhoComesLater(t *testing.T) {
 		h.Update(room, anna.Id, "tab1", "title", pb.ActivityState_ACTIVITY_STATE_FOCUSED, heard)
 		h.Update(room, anna.Id, "tab1", "steps", pb.ActivityState_ACTIVITY_STATE_FOCUSED, heard)
 		l.want("anna ONLINE 1")
-		if _, doing := h.Room(room); len(doing) != 1 || doing[0].Field != "steps" {
+		if _, doing, _ := h.Room(room, ""); len(doing) != 1 || doing[0].Field != "steps" {
 			t.Errorf("the room shows %v", doing)
 		}
 		others = true
 		h.Update(room, anna.Id, "tab1", "title", pb.ActivityState_ACTIVITY_STATE_FOCUSED, heard)
 		h.Update(room, anna.Id, "tab1", "title", pb.ActivityState_ACTIVITY_STATE_LEFT, heard)
 		l.want("anna LEFT steps", "anna FOCUSED title", "anna LEFT title")
-		if _, doing := h.Room(room); len(doing) != 0 {
+		if _, doing, _ := h.Room(room, ""); len(doing) != 0 {
 			t.Errorf("the room shows %v", doing)
 		}
 	})
@@ -304,7 +307,7 @@ func TestWhoComesMeanwhileMissesNothing(t *testing.T) {
 			}
 		})
 		r.Subscribe(room, other)
-		_, doing := h.Room(room)
+		_, doing, _ := h.Room(room, "")
 		moving.Wait()
 		last, heard := other.field.Load().(string)
 		if !heard && len(doing) == 1 {
@@ -322,7 +325,7 @@ func TestASessionIsInOneFieldAndLeavesItWithTheRoom(t *testing.T) {
 		h.Enter(room, anna, "tab1", false)
 		h.Update(room, anna.Id, "tab1", "title", pb.ActivityState_ACTIVITY_STATE_FOCUSED, nil)
 		h.Update(room, anna.Id, "tab1", "description", pb.ActivityState_ACTIVITY_STATE_TYPING, nil)
-		if _, doing := h.Room(room); len(doing) != 1 || doing[0].Field != "description" || doing[0].ExpiresIn.AsDuration() != 5*time.Second {
+		if _, doing, _ := h.Room(room, ""); len(doing) != 1 || doing[0].Field != "description" || doing[0].ExpiresIn.AsDuration() != 5*time.Second {
 			t.Errorf("the room shows %v, want typing in description for 5 s", doing)
 		}
 		h.Leave(room, anna.Id, "tab1")

@@ -18,7 +18,7 @@ import (
 
 // present returns who is in the project's room.
 func (st *stage) present() string {
-	people, _ := st.presence.Room(event.Room(room))
+	people, _, _ := st.presence.Room(event.Room(room), "")
 	var out []string
 	for _, p := range people {
 		out = append(out, p.User.Id+" "+p.State.String()[len("PRESENCE_STATE_"):])

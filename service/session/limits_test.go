@@ -157,7 +157,7 @@ func TestWhoMayOnlyWatchShowsNothingOfWhatOneDoes(t *testing.T) {
 			t.Errorf("the viewer got %v", e)
 		}
 		tester.pong()
-		doing := func() int { _, doing := st.presence.Room("project:" + scene.ProjectID); return len(doing) }
+		doing := func() int { _, doing, _ := st.presence.Room("project:"+scene.ProjectID, ""); return len(doing) }
 		if doing() != 1 {
 			t.Fatalf("%d are doing something, want the tester alone", doing())
 		}

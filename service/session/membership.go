@@ -119,7 +119,8 @@ func (s *Session) begin(ctx context.Context, to uint64, room event.Room, m *memb
 	m.newest, m.read = found.newestRun, true
 	s.mu.Unlock()
 	joined := found.joined
-	joined.Presence, joined.Activity = s.srv.deps.Presence.Room(room)
+	people, doing, present := s.srv.deps.Presence.Room(room, s.userID())
+	joined.Presence, joined.Activity, joined.Present = people, doing, uint32(present)
 	if found.reset != "" {
 		before = append(before, resetOf(room, found.reset))
 	}

@@ -1,6 +1,8 @@
 package session_test
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -47,8 +49,8 @@ func TestJoinGivesTheStateAndThenEveryEventAfterIt(t *testing.T) {
 		if j.GetProject().GetProject().GetMyRole() != pb.Role_ROLE_TESTER || len(j.Recent) != 3 || j.Position.Offset != 3 || j.Recovered {
 			t.Errorf("joined with %v, want the project as a tester sees it, 3 recent events, at 3", j)
 		}
-		if len(j.Presence) != 1 || j.Presence[0].User.Id != scene.Tester {
-			t.Errorf("present are %v, want the tester", j.Presence)
+		if len(j.Presence) != 1 || j.Presence[0].User.Id != scene.Tester || j.Present != 1 {
+			t.Errorf("present are %d: %v, want the tester", j.Present, j.Presence)
 		}
 		st.say(2)
 		consecutive(t, 3, c.durable(2))
@@ -237,7 +239,7 @@ func TestWhoIsRemovedIsPutOutAndHearsNoMore(t *testing.T) {
 		}
 		st.say(3)
 		c.quiet()
-		if people, _ := st.presence.Room(event.Room(room)); len(people) != 0 {
+		if people, _, _ := st.presence.Room(event.Room(room), ""); len(people) != 0 {
 			t.Errorf("the room still shows %v", people)
 		}
 		c.ask(&pb.JoinRoom{Room: room, Position: &pb.Position{Epoch: st.Store.Epoch()}})
@@ -315,7 +317,7 @@ func TestANewerStreamTakesASessionOverAtOnce(t *testing.T) {
 		fresh.join(&pb.JoinRoom{Room: room})
 		time.Sleep(time.Minute / 2)
 		synctest.Wait()
-		if people, _ := st.presence.Room(event.Room(room)); len(people) != 1 || people[0].State != pb.PresenceState_PRESENCE_STATE_ONLINE {
+		if people, _, _ := st.presence.Room(event.Room(room), ""); len(people) != 1 || people[0].State != pb.PresenceState_PRESENCE_STATE_ONLINE {
 			t.Errorf("the room shows %v, want the tester online", people)
 		}
 		// Everybody in the room has seen the id. It is good for its own user only.
@@ -401,6 +403,38 @@ func TestOthersComeAndGoInTheRoom(t *testing.T) {
 		other.cancel()
 		states(pb.PresenceState_PRESENCE_STATE_RECONNECTING)
 		states(pb.PresenceState_PRESENCE_STATE_OFFLINE)
+	})
+}
+
+func TestWhoComesToACrowdIsToldOfSomeAndTheNumber(t *testing.T) {
+	const crowd = 1000
+	onStage(t, session.Config{}, func(t *testing.T, st *stage) {
+		for i := range crowd {
+			id := fmt.Sprint("user", i)
+			st.presence.Enter(event.Room(room), &pb.UserRef{Id: id, Name: id}, id, false)
+		}
+		c := st.connect(scene.Tester)
+		c.hello("")
+		j := c.join(&pb.JoinRoom{Room: room})
+		self := slices.ContainsFunc(j.Presence, func(p *pb.Presence) bool { return p.User.Id == scene.Tester })
+		if len(j.Presence) != 201 || !self || j.Present != crowd+1 {
+			t.Errorf("told of %d, itself among them: %v, of %d", len(j.Presence), self, j.Present)
+		}
+		counts := func(want uint32) {
+			for {
+				for _, ev := range c.next().Events {
+					if n := ev.GetHeadcount(); n != nil && n.Present == want {
+						return
+					}
+				}
+			}
+		}
+		counts(crowd + 1)
+		for i := range 10 {
+			id := fmt.Sprint("user", i)
+			st.presence.Leave(event.Room(room), id, id)
+		}
+		counts(crowd - 9)
 	})
 }
 

@@ -95,6 +95,9 @@ func (s *Server) joinedLocked(r *room, recovered bool) *tcmv1.Joined {
 	if len(j.GetPresence()) == 0 {
 		j.Presence = []*tcmv1.Presence{s.presenceLocked(r.name, tcmv1.PresenceState_PRESENCE_STATE_ONLINE)}
 	}
+	if j.GetPresent() == 0 {
+		j.Present = uint32(len(j.GetPresence()))
+	}
 	if recovered {
 		j.Snapshot = nil
 		return j

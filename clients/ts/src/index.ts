@@ -9,6 +9,7 @@ export { browserEnvironment, type Environment, type WakeSignal } from "./environ
 export { fromErrorMessage, TcmError, type TcmErrorInit, toTcmError, type Violation } from "./errors";
 export type { FieldActivity } from "./rooms/activity";
 export { describeEvent } from "./rooms/describe";
+export { headcountOf } from "./rooms/presence";
 export type { ProjectSnapshot } from "./rooms/project";
 export { isFailure, type Row, type RowTable } from "./rooms/row-table";
 export type { RowsState, RunSnapshot } from "./rooms/run";

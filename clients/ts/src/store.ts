@@ -30,8 +30,13 @@ export interface RoomSnapshot {
   readonly state: RoomState;
   /** Why the state is "failed"; undefined otherwise. */
   readonly error: TcmError | undefined;
-  /** Who is in the room, by name; those who left are not in it. */
+  /**
+   * Who is in the room, by name; those who left are not in it. Of more than 200
+   * people it is 200 and the user: headcountOf says how many there are.
+   */
   readonly presence: readonly Presence[];
+  /** How many people are in a room that has more than are told of; 0 if presence has them all. */
+  readonly crowd: number;
   /** What other sessions are doing, including the user's own other tabs. Typing ends by itself. */
   readonly activity: readonly FieldActivity[];
   /** The room's durable events, newest first, at most 50: the activity feed. */

@@ -8,7 +8,8 @@
  *                            data-quality; data-carrier: websocket | stream | long-poll | poll | off
  *   status-widget            the panel that connection-state opens; status-event is a line of it, reconnect its button
  *   bell                     data-unread: the count; notification-center is its panel, notification a line with data-read
- *   presence                 who is here; presence-user is a person with data-user and data-state
+ *   presence                 who is here; presence-user is a person with data-user and data-state,
+ *                            presence-more how many more there are
  *   toast                    a notification that just arrived (text inside)
  *   not-saved                a change of the page before a reload that could not be saved
  *   user-menu                data-user: who is signed in
@@ -37,7 +38,7 @@
  * Test case
  *   field-title, field-description, field-priority, field-status   the inputs
  *   saved-title, ...         data-state: saved | saving | typing | conflict | offline | failed
- *   editors-title, ...       who else is in the field; data-users: ids apart by spaces
+ *   editors-title, ...       who else is in the field; data-users: ids of the first five, apart by spaces
  *   typing-title, ..., typing-comment   "... is typing…"
  *   comment                  a comment; comment-input and comment-send write one
  */
@@ -54,6 +55,7 @@ export const testids = {
   notification: "notification",
   presence: "presence",
   presenceUser: "presence-user",
+  presenceMore: "presence-more",
   toast: "toast",
   notSaved: "not-saved",
   userMenu: "user-menu",

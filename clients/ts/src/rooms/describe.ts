@@ -17,6 +17,10 @@ export function describeEvent({ payload }: Event): string {
     case "collaboration":
     case "presence":
       return describeCollaboration(payload.value);
+    case "headcount":
+      return payload.value.present === 0
+        ? "everybody is told of"
+        : `${payload.value.present} people are here`;
     case "activity":
       return `is in ${payload.value.field}`;
     case "notificationAdded":

@@ -24,6 +24,7 @@ import { TcmError } from "../errors";
 import type { RoomMessage } from "../session";
 import { applyActivity, expireActivity, type FieldActivity, nextExpiryMs } from "./activity";
 import { describeEvent } from "./describe";
+import { headcountOf } from "./presence";
 import { emptyProject, reduceProject } from "./project";
 import { emptyRoom, feedLength, reduceRoom } from "./room";
 import { RunRoom } from "./run";
@@ -96,6 +97,41 @@ describe("the part that all rooms share", () => {
       context,
     );
     expect(gone.presence.map(({ user }) => user?.name)).toEqual(["Ada"]);
+  });
+
+  test("counts a crowd of whom not all are listed", () => {
+    const count = (present: number) => event({ case: "headcount", value: { present } }, 0n);
+    const { ONLINE, UNLISTED, OFFLINE } = PresenceState;
+    const { USER_JOINED, USER_LEFT } = CollaborationType;
+    const carl = { id: "carl", name: "Carl" };
+    const crowd = reduceRoom(
+      emptyRoom,
+      joined({
+        presence: [ada, bob].map((user) => ({ user, state: ONLINE })),
+        present: 5000,
+      }),
+      context,
+    );
+    const after = (...list: Event[]) => {
+      const room = reduceRoom(crowd, events(...list), context);
+      return [headcountOf(room), ...room.presence.map(({ user }) => user?.id)];
+    };
+    expect(after()).toEqual([5000, "ada", "bob"]);
+    const swapped = [presence(bob, USER_LEFT, UNLISTED), presence(carl, USER_JOINED, ONLINE)];
+    expect(after(...swapped)).toEqual([5000, "ada", "carl"]);
+    expect(after(presence(ada, USER_LEFT, UNLISTED)), "one's own user stays").toEqual([5000, "ada", "bob"]);
+    expect(after(count(4999), ...swapped)).toEqual([4999, "ada", "carl"]);
+    // The newest of each key comes, in whatever order.
+    expect(after(count(0), ...swapped, presence(ada, USER_LEFT, OFFLINE))).toEqual([1, "carl"]);
+    expect(after(...swapped, presence(ada, USER_LEFT, OFFLINE), count(0))).toEqual([1, "carl"]);
+    const small = reduceRoom(
+      crowd,
+      joined({ presence: [{ user: ada, state: ONLINE }], present: 1 }),
+      context,
+    );
+    expect(headcountOf(small)).toBe(1);
+    expect(describeEvent(count(4999))).toBe("4999 people are here");
+    expect(describeEvent(count(0))).toBe("everybody is told of");
   });
 
   test("forgets what somebody did who left", () => {

@@ -3,7 +3,7 @@ import type { Event } from "@tcmanager/gen/tcmanager/v1/event_pb";
 import type { RoomMessage } from "../session";
 import type { RoomSnapshot } from "../store";
 import { applyActivity, type FieldActivity } from "./activity";
-import { applyPresence, sortPresence } from "./presence";
+import { applyPresence, crowdOf, sortPresence } from "./presence";
 
 /** The activity feed's length; the server gives 20 to a late joiner. */
 export const feedLength = 50;
@@ -13,6 +13,7 @@ export const emptyRoom: RoomSnapshot = {
   state: "loading",
   error: undefined,
   presence: [],
+  crowd: 0,
   activity: [],
   recent: [],
 };
@@ -34,6 +35,7 @@ export function reduceRoom(room: RoomSnapshot, message: RoomMessage, context: Ro
         state: "live",
         error: undefined,
         presence: sortPresence(presence),
+        crowd: crowdOf(message.joined),
         activity: activity.reduce((list, one) => addActivity(list, one, context), emptyRoom.activity),
         recent: recovered ? room.recent : recent.slice(-feedLength).reverse(),
       };
@@ -48,7 +50,7 @@ export function reduceRoom(room: RoomSnapshot, message: RoomMessage, context: Ro
     case "stale":
       return room.state === "live" ? { ...room, state: "stale" } : room;
     case "failed":
-      return { ...room, state: "failed", error: message.error, presence: [], activity: [] };
+      return { ...room, state: "failed", error: message.error, presence: [], crowd: 0, activity: [] };
     default:
       message satisfies never;
       return room;
@@ -59,13 +61,15 @@ function reduceEvent(room: RoomSnapshot, event: Event, context: RoomContext): Ro
   const { payload } = event;
   switch (payload.case) {
     case "presence": {
-      const present = applyPresence(room.presence, payload.value);
+      const present = applyPresence(room.presence, payload.value, context.userId);
       return {
         ...room,
         presence: present,
         activity: withoutAbsent(room.activity, payload.value.type, event),
       };
     }
+    case "headcount":
+      return { ...room, crowd: payload.value.present };
     case "activity":
       return { ...room, activity: addActivity(room.activity, payload.value, context) };
     default:

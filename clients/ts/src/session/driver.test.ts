@@ -28,6 +28,14 @@ describe("a session", () => {
     expect(session.welcome?.user?.id).toBe("u1");
   });
 
+  test.each([false, true])("asks for events without delay: %s", async (noDelay) => {
+    const { server, session, live } = setup({ noDelay });
+    session.join(makeRun(server).room, { listener: () => {} });
+    await live();
+    const hello = requests(server, "hello").at(-1)?.frame;
+    expect(hello?.case === "hello" && hello.value.noDelay).toBe(noDelay);
+  });
+
   test("goes on after a break exactly where it was, as the same session", async () => {
     const { server, session, environment, state, live } = setup();
     const { room, report } = makeRun(server);

@@ -69,6 +69,7 @@ export interface SessionOptions {
   readonly environment: Environment;
   readonly clientName: string;
   readonly storage: KeyValueStorage | undefined;
+  readonly noDelay: boolean;
   readonly transports: readonly TransportName[];
   /** How long an attempt may take until the server's welcome. */
   readonly timeoutMs: number;
@@ -310,8 +311,8 @@ export class SessionDriver implements Session {
     if (!this.#handover.is(link) && !this.#handover.mayGreet) return false;
     link.beginAnew();
     link.pending = true;
-    const { clientName: client } = this.#options;
-    const hello = { client, sessionId: this.#sessionId };
+    const { clientName: client, noDelay } = this.#options;
+    const hello = { client, sessionId: this.#sessionId, noDelay };
     link.ask({ kind: "hello" }, { case: "hello", value: hello }, stream);
     // A session begins as online.
     if (this.#presence.state !== PresenceState.ONLINE) stream.send(this.#ownPresence());

@@ -64,6 +64,7 @@ export function setup({ server: serverOptions, on, user, ...options }: Setup = {
     environment,
     clientName: "test",
     storage: undefined,
+    noDelay: false,
     transports: ["websocket", "watch"],
     timeoutMs: 20_000,
     attempts: 5,

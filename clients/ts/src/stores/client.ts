@@ -53,6 +53,13 @@ export interface ClientOptions {
    * be had.
    */
   readonly transports?: readonly TransportName[];
+  /**
+   * Asks for each event as soon as there is one; false by default: while more than
+   * one comes in some 12 ms, the server sends those of that time together, and the
+   * first after a pause at once all the same. It saves those milliseconds in a busy
+   * room, and costs both ends a frame for each event.
+   */
+  readonly noDelay?: boolean;
   /** How long an attempt may take until the server's welcome; 20,000 by default. */
   readonly timeoutMs?: number;
   /** After how many failed attempts in a row the connection counts as offline; 5 by default. Attempts go on. */
@@ -130,6 +137,7 @@ export function createClient(options: ClientOptions): TcmClient {
     environment,
     clientName: options.clientName ?? "ts/0.1.0",
     storage: options.storage,
+    noDelay: options.noDelay ?? false,
     transports: options.transports ?? ["websocket", "watch"],
     timeoutMs: options.timeoutMs ?? defaultTimeoutMs,
     attempts: options.attempts ?? defaultAttempts,

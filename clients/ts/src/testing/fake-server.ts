@@ -327,6 +327,7 @@ export class FakeServer {
       position,
       recovered: missed !== undefined,
       presence: room.presence(),
+      present: room.presence().length,
       activity: [...room.activity.values()],
       ...(missed === undefined && { recent: room.recent(), ...(snapshot && { snapshot }) }),
     };

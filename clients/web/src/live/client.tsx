@@ -1,4 +1,4 @@
-import type { ConnectionSnapshot, RoomSnapshot, TcmClient } from "@tcmanager/client";
+import { type ConnectionSnapshot, headcountOf, type RoomSnapshot, type TcmClient } from "@tcmanager/client";
 import type { Presence } from "@tcmanager/gen/tcmanager/v1/collaboration_pb";
 import type { Event } from "@tcmanager/gen/tcmanager/v1/event_pb";
 import { createContext, type ReactNode, useContext, useEffect, useMemo, useSyncExternalStore } from "react";
@@ -69,6 +69,11 @@ export function useConnection<T>(select: (connection: ConnectionSnapshot) => T):
 /** usePresence is who is in a room, by name. */
 export function usePresence(store: Source<RoomSnapshot>): readonly Presence[] {
   return useSelected(store, ({ presence }) => presence);
+}
+
+/** useHeadcount is how many people are in a room, also of those who are not told of one by one. */
+export function useHeadcount(store: Source<RoomSnapshot>): number {
+  return useSelected(store, headcountOf);
 }
 
 /** useEvents is a room's newest durable events, newest first, at most 50. */

@@ -1,6 +1,7 @@
 import { Tooltip } from "@mantine/core";
 import { type Presence, PresenceState } from "@tcmanager/gen/tcmanager/v1/collaboration_pb";
 import { cx } from "../components/cx";
+import { formatCount } from "../format/duration";
 import { testids } from "../testids";
 import { initials, personColor } from "./color";
 import styles from "./Presence.module.css";
@@ -36,6 +37,8 @@ export function Avatar({ userId, name, state = "online", small = false }: Avatar
 
 interface PresenceProps {
   readonly presence: readonly Presence[];
+  /** How many people are here; of a crowd more than presence has. */
+  readonly count: number;
   /** The reader, who is marked as such. */
   readonly me: string;
 }
@@ -44,8 +47,8 @@ interface PresenceProps {
 const inRow = 5;
 
 /** Who is here, as a row of discs. */
-export function PresenceRow({ presence, me }: PresenceProps) {
-  const extra = presence.length - inRow;
+export function PresenceRow({ presence, count, me }: PresenceProps) {
+  const extra = count - Math.min(inRow, presence.length);
   return (
     <ul className={styles.list} data-testid={testids.presence} aria-label="Here now">
       {presence.map((each, index) => {
@@ -69,37 +72,58 @@ export function PresenceRow({ presence, me }: PresenceProps) {
         );
       })}
       {extra > 0 && (
-        <li className={styles.more} aria-hidden="true">
-          +{extra}
+        <li className={styles.more} aria-hidden="true" data-testid={testids.presenceMore}>
+          +{formatCount(extra)}
         </li>
       )}
+      {count > presence.length && <li className="visually-hidden">{restOf(count - presence.length)}</li>}
     </ul>
   );
 }
 
-/** Who is here, one below the other, with names. */
-export function PresenceList({ presence, me }: PresenceProps) {
+/** How many people are surely seen without scrolling. */
+const inSight = 10;
+
+/** Who is here, one below the other, with names; and how many more. */
+export function PresenceList({ presence, count, me }: PresenceProps) {
+  const extra = count - presence.length;
   return (
-    <ul className={styles.people} data-testid={testids.presence} aria-label="Here now">
-      {presence.map((each) => {
-        const user = { id: each.user?.id ?? "", name: each.user?.name ?? "" };
-        const state = shownOf(each.state);
-        return (
-          <li
-            key={user.id}
-            className={styles.person}
-            data-testid={testids.presenceUser}
-            data-user={user.id}
-            data-state={state}
-          >
-            <Avatar userId={user.id} name={user.name} state={state} />
-            <span>{user.name}</span>
-            <span className={styles.note}>{noteOf(each, me)}</span>
-          </li>
-        );
-      })}
-    </ul>
+    <>
+      <ul
+        className={styles.people}
+        data-testid={testids.presence}
+        aria-label="Here now"
+        tabIndex={presence.length > inSight ? 0 : undefined}
+      >
+        {presence.map((each) => {
+          const user = { id: each.user?.id ?? "", name: each.user?.name ?? "" };
+          const state = shownOf(each.state);
+          return (
+            <li
+              key={user.id}
+              className={styles.person}
+              data-testid={testids.presenceUser}
+              data-user={user.id}
+              data-state={state}
+            >
+              <Avatar userId={user.id} name={user.name} state={state} />
+              <span>{user.name}</span>
+              <span className={styles.note}>{noteOf(each, me)}</span>
+            </li>
+          );
+        })}
+      </ul>
+      {extra > 0 && (
+        <p className={styles.rest} data-testid={testids.presenceMore}>
+          {restOf(extra)}
+        </p>
+      )}
+    </>
   );
+}
+
+function restOf(extra: number): string {
+  return `and ${formatCount(extra)} more`;
 }
 
 function noteOf(presence: Presence, me: string): string {

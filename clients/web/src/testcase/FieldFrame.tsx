@@ -5,6 +5,7 @@ import type { ReactNode } from "react";
 import { cx } from "../components/cx";
 import { Icon } from "../components/icon/Icon";
 import { messageOf } from "../components/State";
+import { formatCount } from "../format/duration";
 import { personColor } from "../people/color";
 import { Avatar } from "../people/Presence";
 import { fieldIds } from "../testids";
@@ -58,18 +59,25 @@ interface EditorsProps {
   readonly others: readonly FieldActivity[];
 }
 
+/** How many people in a field are shown before the rest is a number. */
+const shown = 5;
+
 function Editors({ testId, others }: EditorsProps) {
-  const names = others.map(({ userName }) => userName).join(", ");
+  const first = others.slice(0, shown);
+  const extra = others.length - first.length;
+  const rest = extra > 0 ? [`${formatCount(extra)} more`] : [];
+  const names = [...first.map(({ userName }) => userName), ...rest].join(", ");
   return (
     <span
       className={styles.editors}
       data-testid={testId}
-      data-users={others.map(({ userId }) => userId).join(" ")}
+      data-users={first.map(({ userId }) => userId).join(" ")}
       title={names === "" ? undefined : `${names} in this field`}
     >
-      {others.map(({ userId, userName }) => (
+      {first.map(({ userId, userName }) => (
         <Avatar key={userId} userId={userId} name={userName} small />
       ))}
+      {extra > 0 && <span aria-hidden="true">+{formatCount(extra)}</span>}
       {names !== "" && <span className="visually-hidden">{names} in this field</span>}
     </span>
   );
@@ -78,14 +86,16 @@ function Editors({ testId, others }: EditorsProps) {
 /** Who is typing, as a sentence. The place is kept when nobody is, so that nothing jumps. */
 export function Typing({ testId, others }: EditorsProps) {
   const typing = others.filter(({ state }) => state === ActivityState.TYPING);
+  const extra = typing.length - shown;
   return (
     <p className={styles.typing} data-testid={testId} aria-live="polite">
-      {typing.map(({ userId, userName }, index) => (
+      {typing.slice(0, shown).map(({ userId, userName }, index) => (
         <span key={userId}>
           {index > 0 && ", "}
           <i style={{ "--person": personColor(userId) }}>{userName}</i>
         </span>
       ))}
+      {extra > 0 && ` and ${formatCount(extra)} more`}
       {typing.length === 1 && " is typing…"}
       {typing.length > 1 && " are typing…"}
     </p>

@@ -58,6 +58,7 @@ type Config struct {
 	HeartbeatTimeout  time.Duration     // how long a silent client is kept
 	AuthTimeout       time.Duration     // how long an open websocket may take to send its header block
 	PresenceGrace     time.Duration     // how long a broken connection keeps its place; no option: 0 for presence's own
+	Linger            time.Duration     // between two frames of events to a client for which more come; 0 for none
 	QueueBytes        int               // what may wait in memory for one session
 	ReplayEvents      int               // who is further behind in a room starts anew
 

@@ -80,7 +80,7 @@ func TestTheDefaultsOfSessionsAreRight(t *testing.T) {
 		t.Fatal(err)
 	}
 	if c.TLS() || !c.Allows(session.Native) || !c.Allows(session.Websocket) || !c.Allows(session.Watching) || c.MaxRooms != 100 ||
-		c.MaxSessions != 1000 || c.MaxUserSessions != 50 || c.QueueBytes != 256<<10 || c.ReplayEvents != 100_000 || c.HistoryEvents != 100_000 ||
+		c.MaxSessions != 1000 || c.MaxUserSessions != 50 || c.Linger != 12*time.Millisecond || c.QueueBytes != 256<<10 || c.ReplayEvents != 100_000 || c.HistoryEvents != 100_000 ||
 		c.HistoryAge != 30*24*time.Hour || c.CommandRate != 200 || c.CommandBurst != 1000 || c.SignalRate != 50 || c.SignalBurst != 200 {
 		t.Errorf("%+v", c)
 	}
@@ -120,7 +120,7 @@ func TestEveryOptionCanBeSetByTheEnvironment(t *testing.T) {
 		"TCM_AUTH_TIMEOUT": "1s", "TCM_STOP_TIMEOUT": "2s", "TCM_CALL_RATE": "1.5", "TCM_CALL_BURST": "2", "TCM_MESSAGE_RATE": "0", "TCM_MESSAGE_BURST": "4",
 		"TCM_MAX_MESSAGE_BYTES": "65536", "TCM_MAX_CONNECTIONS": "9", "TCM_JWT_HS256_SECRET_FILE": "",
 		"TCM_CONFIG": file(t, ""), "TCM_TLS_CERT": pair.Cert, "TCM_TLS_KEY": pair.Key, "TCM_REALTIME": "true", "TCM_TRANSPORTS": "watch, native,watch",
-		"TCM_QUEUE_BYTES": "65536", "TCM_REPLAY_EVENTS": "20", "TCM_MAX_SESSIONS": "10", "TCM_MAX_USER_SESSIONS": "11", "TCM_MAX_ROOMS": "12",
+		"TCM_LINGER": "20ms", "TCM_QUEUE_BYTES": "65536", "TCM_REPLAY_EVENTS": "20", "TCM_MAX_SESSIONS": "10", "TCM_MAX_USER_SESSIONS": "11", "TCM_MAX_ROOMS": "12",
 		"TCM_COMMAND_RATE": "13", "TCM_COMMAND_BURST": "14", "TCM_SIGNAL_RATE": "15", "TCM_SIGNAL_BURST": "16",
 		"TCM_HISTORY_EVENTS": "21", "TCM_HISTORY_AGE": "17h", "TCM_KEEP_RUNS": "22", "TCM_KEEP_RUNS_AGE": "23h", "TCM_KEEP_RESULTS_AGE": "24h",
 		"TCM_STORE": "postgres://tcm:" + secret + "@db/tcm", "TCM_BACKUP_DIR": "/b", "TCM_BACKUP_EVERY": "18h", "TCM_BACKUP_KEEP": "3",
@@ -132,13 +132,13 @@ func TestEveryOptionCanBeSetByTheEnvironment(t *testing.T) {
 	got := fmt.Sprint(c.GRPCAddr, c.HTTPAddr, c.PprofAddr, c.DataDir, c.Dev, c.PublicURL, c.Reflection, c.AllowedOrigins, c.InsecurePlaintext,
 		string(c.HS256Secret), c.RS256PublicKey != nil, c.Issuer, c.Audience, c.LogLevel, c.LogFormat, c.RunGrace, c.HeartbeatInterval,
 		c.HeartbeatTimeout, c.AuthTimeout, c.StopTimeout, c.CallRate, c.CallBurst, c.MessageRate, c.MessageBurst, c.MaxMessageBytes, c.MaxConnections,
-		c.TLSCertFile, c.TLSKeyFile, c.Realtime, c.Transports, c.QueueBytes, c.ReplayEvents, c.MaxSessions, c.MaxUserSessions, c.MaxRooms,
+		c.TLSCertFile, c.TLSKeyFile, c.Realtime, c.Transports, c.Linger, c.QueueBytes, c.ReplayEvents, c.MaxSessions, c.MaxUserSessions, c.MaxRooms,
 		c.CommandRate, c.CommandBurst, c.SignalRate, c.SignalBurst, c.HistoryEvents, c.HistoryAge, c.KeepRuns, c.KeepRunsAge, c.KeepResultsAge,
 		c.BackupDir, c.BackupEvery, c.BackupKeep, c.Store)
 	want := fmt.Sprint("localhost:1", "[::1]:2", "[::1]:3", "/d", true, "https://x.example.org", false, []string{"https://a.example.org", "http://b:8"}, true,
 		secret, true, "i", "a", slog.LevelWarn, "json", 7*time.Second, 3*time.Second,
 		8*time.Second, time.Second, 2*time.Second, 1.5, 2, 0.0, 4, 65536, 9,
-		pair.Cert, pair.Key, true, []string{"watch", "native"}, 65536, 20, 10, 11, 12, 13.0, 14, 15.0, 16, 21, 17*time.Hour, 22, 23*time.Hour, 24*time.Hour, "/b", 18*time.Hour, 3, "postgres://tcm:"+secret+"@db/tcm")
+		pair.Cert, pair.Key, true, []string{"watch", "native"}, 20*time.Millisecond, 65536, 20, 10, 11, 12, 13.0, 14, 15.0, 16, 21, 17*time.Hour, 22, 23*time.Hour, 24*time.Hour, "/b", 18*time.Hour, 3, "postgres://tcm:"+secret+"@db/tcm")
 	if got != want {
 		t.Errorf("\n got %s\nwant %s", got, want)
 	}
@@ -195,6 +195,8 @@ func TestAWrongValueNamesItselfAndWhatIsAllowed(t *testing.T) {
 		{[]string{"--backup-keep", "0"}, []string{"--backup-keep", "from 1"}},
 		{[]string{"--max-rooms", "0"}, []string{"--max-rooms", "from 1"}},
 		{[]string{"--max-sessions", "0"}, []string{"--max-sessions", "from 1"}},
+		{[]string{"--linger", "2s"}, []string{"--linger", "from 0s to 1s, for example 0s or 20ms"}},
+		{[]string{"--linger", "-1ms"}, []string{"--linger", "from 0s to 1s"}},
 		{[]string{"--queue-bytes", "1"}, []string{"--queue-bytes", "from 16384"}},
 		{[]string{"--tls-cert", short}, []string{"--tls-cert and --tls-key belong together"}},
 		{[]string{"--tls-key", short}, []string{"--tls-cert and --tls-key belong together"}},

@@ -106,6 +106,8 @@ var options = []option{
 		set: duration(func(c *Config) *time.Duration { return &c.HeartbeatTimeout }, 2*time.Second, time.Hour)},
 	{group: groupRealtime, name: "auth-timeout", kind: "duration", def: "5s", usage: "how long a new websocket may take to send its token",
 		set: duration(func(c *Config) *time.Duration { return &c.AuthTimeout }, 100*time.Millisecond, time.Minute)},
+	{group: groupRealtime, name: "linger", kind: "duration", def: "12ms", usage: "how long events wait for more to go with them, to a client that was sent some just now: longer costs less, and 0s sends each at once",
+		set: duration(func(c *Config) *time.Duration { return &c.Linger }, 0, time.Second)},
 	{group: groupRealtime, name: "queue-bytes", kind: "bytes", def: "262144", usage: "what may wait in memory for one session that reads slowly; the rest waits in the log",
 		set: integer(func(c *Config) *int { return &c.QueueBytes }, 16<<10, 64<<20)},
 	{group: groupRealtime, name: "replay-events", kind: "number", def: "100000", usage: "who is further behind in a room starts anew from a snapshot",
@@ -323,7 +325,11 @@ func duration(field func(*Config) *time.Duration, low, high time.Duration) func(
 	return func(c *Config, s string) error {
 		v, err := time.ParseDuration(s)
 		if err != nil || v < low || v > high {
-			return fmt.Errorf("%q is not a duration from %s to %s, for example 30s or 2m", s, low, high)
+			example := "30s or 2m"
+			if high <= time.Second {
+				example = "0s or 20ms"
+			}
+			return fmt.Errorf("%q is not a duration from %s to %s, for example %s", s, low, high, example)
 		}
 		*field(c) = v
 		return nil

@@ -134,7 +134,7 @@ func (c *Client) joinedLocked(to uint64, j *pb.Joined) {
 	at := history.OfPosition(j.Position)
 	c.record(history.Record{
 		Kind: history.Joined, ID: to, Room: j.Room, Position: at, Recovered: j.Recovered, Snapshot: j.Snapshot != nil,
-		Present: history.OfPresence(j.Presence),
+		Present: history.OfPresence(j.Presence), Crowd: int(j.Present) > len(j.Presence),
 	})
 	asked, known := c.asks[to]
 	delete(c.asks, to)

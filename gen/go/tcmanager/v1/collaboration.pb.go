@@ -36,7 +36,7 @@ const (
 	CollaborationType_COLLABORATION_TYPE_TEST_CASE_EDIT CollaborationType = 1
 	// A user came into a room.
 	CollaborationType_COLLABORATION_TYPE_USER_JOINED CollaborationType = 2
-	// A user left a room.
+	// A user left a room, or is no longer told of there: see PresenceState.
 	CollaborationType_COLLABORATION_TYPE_USER_LEFT CollaborationType = 3
 	// A comment was added.
 	CollaborationType_COLLABORATION_TYPE_COMMENT_ADDED CollaborationType = 4
@@ -105,6 +105,10 @@ const (
 	PresenceState_PRESENCE_STATE_RECONNECTING PresenceState = 3
 	// Gone.
 	PresenceState_PRESENCE_STATE_OFFLINE PresenceState = 4
+	// There, but no longer told of: in a room of more than 200 people somebody else is
+	// told of instead. Only events say this, with the type USER_LEFT. A client whose
+	// own user it is goes on showing that one.
+	PresenceState_PRESENCE_STATE_UNLISTED PresenceState = 5
 )
 
 // Enum value maps for PresenceState.
@@ -115,6 +119,7 @@ var (
 		2: "PRESENCE_STATE_IDLE",
 		3: "PRESENCE_STATE_RECONNECTING",
 		4: "PRESENCE_STATE_OFFLINE",
+		5: "PRESENCE_STATE_UNLISTED",
 	}
 	PresenceState_value = map[string]int32{
 		"PRESENCE_STATE_UNSPECIFIED":  0,
@@ -122,6 +127,7 @@ var (
 		"PRESENCE_STATE_IDLE":         2,
 		"PRESENCE_STATE_RECONNECTING": 3,
 		"PRESENCE_STATE_OFFLINE":      4,
+		"PRESENCE_STATE_UNLISTED":     5,
 	}
 )
 
@@ -603,6 +609,53 @@ func (x *Presence) GetSince() *timestamppb.Timestamp {
 	return nil
 }
 
+// Headcount is how many people are in a room of more than 200, of whom not all are
+// told of by presence events. It is told every 100 ms at most.
+type Headcount struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many there are in all; 0 once everybody is told of again, and can be counted.
+	Present       uint32 `protobuf:"varint,1,opt,name=present,proto3" json:"present,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Headcount) Reset() {
+	*x = Headcount{}
+	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Headcount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Headcount) ProtoMessage() {}
+
+func (x *Headcount) ProtoReflect() protoreflect.Message {
+	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Headcount.ProtoReflect.Descriptor instead.
+func (*Headcount) Descriptor() ([]byte, []int) {
+	return file_tcmanager_v1_collaboration_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Headcount) GetPresent() uint32 {
+	if x != nil {
+		return x.Present
+	}
+	return 0
+}
+
 // Activity is what one session of a user is doing in a room.
 type Activity struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -623,7 +676,7 @@ type Activity struct {
 
 func (x *Activity) Reset() {
 	*x = Activity{}
-	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[4]
+	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -635,7 +688,7 @@ func (x *Activity) String() string {
 func (*Activity) ProtoMessage() {}
 
 func (x *Activity) ProtoReflect() protoreflect.Message {
-	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[4]
+	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -648,7 +701,7 @@ func (x *Activity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Activity.ProtoReflect.Descriptor instead.
 func (*Activity) Descriptor() ([]byte, []int) {
-	return file_tcmanager_v1_collaboration_proto_rawDescGZIP(), []int{4}
+	return file_tcmanager_v1_collaboration_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Activity) GetUser() *UserRef {
@@ -701,7 +754,7 @@ type UpdateActivityRequest struct {
 
 func (x *UpdateActivityRequest) Reset() {
 	*x = UpdateActivityRequest{}
-	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[5]
+	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -713,7 +766,7 @@ func (x *UpdateActivityRequest) String() string {
 func (*UpdateActivityRequest) ProtoMessage() {}
 
 func (x *UpdateActivityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[5]
+	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -726,7 +779,7 @@ func (x *UpdateActivityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateActivityRequest.ProtoReflect.Descriptor instead.
 func (*UpdateActivityRequest) Descriptor() ([]byte, []int) {
-	return file_tcmanager_v1_collaboration_proto_rawDescGZIP(), []int{5}
+	return file_tcmanager_v1_collaboration_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *UpdateActivityRequest) GetRoom() string {
@@ -762,7 +815,7 @@ type UpdatePresenceRequest struct {
 
 func (x *UpdatePresenceRequest) Reset() {
 	*x = UpdatePresenceRequest{}
-	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[6]
+	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -774,7 +827,7 @@ func (x *UpdatePresenceRequest) String() string {
 func (*UpdatePresenceRequest) ProtoMessage() {}
 
 func (x *UpdatePresenceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[6]
+	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -787,7 +840,7 @@ func (x *UpdatePresenceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdatePresenceRequest.ProtoReflect.Descriptor instead.
 func (*UpdatePresenceRequest) Descriptor() ([]byte, []int) {
-	return file_tcmanager_v1_collaboration_proto_rawDescGZIP(), []int{6}
+	return file_tcmanager_v1_collaboration_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *UpdatePresenceRequest) GetState() PresenceState {
@@ -812,7 +865,7 @@ type AddCommentRequest struct {
 
 func (x *AddCommentRequest) Reset() {
 	*x = AddCommentRequest{}
-	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[7]
+	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -824,7 +877,7 @@ func (x *AddCommentRequest) String() string {
 func (*AddCommentRequest) ProtoMessage() {}
 
 func (x *AddCommentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[7]
+	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -837,7 +890,7 @@ func (x *AddCommentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddCommentRequest.ProtoReflect.Descriptor instead.
 func (*AddCommentRequest) Descriptor() ([]byte, []int) {
-	return file_tcmanager_v1_collaboration_proto_rawDescGZIP(), []int{7}
+	return file_tcmanager_v1_collaboration_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *AddCommentRequest) GetTestCaseId() string {
@@ -872,7 +925,7 @@ type AddCommentResponse struct {
 
 func (x *AddCommentResponse) Reset() {
 	*x = AddCommentResponse{}
-	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[8]
+	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -884,7 +937,7 @@ func (x *AddCommentResponse) String() string {
 func (*AddCommentResponse) ProtoMessage() {}
 
 func (x *AddCommentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[8]
+	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -897,7 +950,7 @@ func (x *AddCommentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddCommentResponse.ProtoReflect.Descriptor instead.
 func (*AddCommentResponse) Descriptor() ([]byte, []int) {
-	return file_tcmanager_v1_collaboration_proto_rawDescGZIP(), []int{8}
+	return file_tcmanager_v1_collaboration_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *AddCommentResponse) GetComment() *Comment {
@@ -922,7 +975,7 @@ type ListCommentsRequest struct {
 
 func (x *ListCommentsRequest) Reset() {
 	*x = ListCommentsRequest{}
-	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[9]
+	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -934,7 +987,7 @@ func (x *ListCommentsRequest) String() string {
 func (*ListCommentsRequest) ProtoMessage() {}
 
 func (x *ListCommentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[9]
+	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -947,7 +1000,7 @@ func (x *ListCommentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCommentsRequest.ProtoReflect.Descriptor instead.
 func (*ListCommentsRequest) Descriptor() ([]byte, []int) {
-	return file_tcmanager_v1_collaboration_proto_rawDescGZIP(), []int{9}
+	return file_tcmanager_v1_collaboration_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListCommentsRequest) GetTestCaseId() string {
@@ -984,7 +1037,7 @@ type ListCommentsResponse struct {
 
 func (x *ListCommentsResponse) Reset() {
 	*x = ListCommentsResponse{}
-	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[10]
+	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -996,7 +1049,7 @@ func (x *ListCommentsResponse) String() string {
 func (*ListCommentsResponse) ProtoMessage() {}
 
 func (x *ListCommentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[10]
+	mi := &file_tcmanager_v1_collaboration_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1009,7 +1062,7 @@ func (x *ListCommentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCommentsResponse.ProtoReflect.Descriptor instead.
 func (*ListCommentsResponse) Descriptor() ([]byte, []int) {
-	return file_tcmanager_v1_collaboration_proto_rawDescGZIP(), []int{10}
+	return file_tcmanager_v1_collaboration_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListCommentsResponse) GetComments() []*Comment {
@@ -1059,7 +1112,9 @@ const file_tcmanager_v1_collaboration_proto_rawDesc = "" +
 	"\x04user\x18\x01 \x01(\v2\x15.tcmanager.v1.UserRefR\x04user\x121\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x1b.tcmanager.v1.PresenceStateR\x05state\x12\x1a\n" +
 	"\bsessions\x18\x03 \x01(\rR\bsessions\x120\n" +
-	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\xd7\x01\n" +
+	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"%\n" +
+	"\tHeadcount\x12\x18\n" +
+	"\apresent\x18\x01 \x01(\rR\apresent\"\xd7\x01\n" +
 	"\bActivity\x12)\n" +
 	"\x04user\x18\x01 \x01(\v2\x15.tcmanager.v1.UserRefR\x04user\x12\x1d\n" +
 	"\n" +
@@ -1101,13 +1156,14 @@ const file_tcmanager_v1_collaboration_proto_rawDesc = "" +
 	"\x1eCOLLABORATION_TYPE_USER_JOINED\x10\x02\x12 \n" +
 	"\x1cCOLLABORATION_TYPE_USER_LEFT\x10\x03\x12$\n" +
 	" COLLABORATION_TYPE_COMMENT_ADDED\x10\x04\x12(\n" +
-	"$COLLABORATION_TYPE_TEST_CASE_CREATED\x10\x05*\xa0\x01\n" +
+	"$COLLABORATION_TYPE_TEST_CASE_CREATED\x10\x05*\xbd\x01\n" +
 	"\rPresenceState\x12\x1e\n" +
 	"\x1aPRESENCE_STATE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15PRESENCE_STATE_ONLINE\x10\x01\x12\x17\n" +
 	"\x13PRESENCE_STATE_IDLE\x10\x02\x12\x1f\n" +
 	"\x1bPRESENCE_STATE_RECONNECTING\x10\x03\x12\x1a\n" +
-	"\x16PRESENCE_STATE_OFFLINE\x10\x04*\x7f\n" +
+	"\x16PRESENCE_STATE_OFFLINE\x10\x04\x12\x1b\n" +
+	"\x17PRESENCE_STATE_UNLISTED\x10\x05*\x7f\n" +
 	"\rActivityState\x12\x1e\n" +
 	"\x1aACTIVITY_STATE_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16ACTIVITY_STATE_FOCUSED\x10\x01\x12\x19\n" +
@@ -1132,7 +1188,7 @@ func file_tcmanager_v1_collaboration_proto_rawDescGZIP() []byte {
 }
 
 var file_tcmanager_v1_collaboration_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_tcmanager_v1_collaboration_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_tcmanager_v1_collaboration_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_tcmanager_v1_collaboration_proto_goTypes = []any{
 	(CollaborationType)(0),        // 0: tcmanager.v1.CollaborationType
 	(PresenceState)(0),            // 1: tcmanager.v1.PresenceState
@@ -1141,44 +1197,45 @@ var file_tcmanager_v1_collaboration_proto_goTypes = []any{
 	(*FieldEdit)(nil),             // 4: tcmanager.v1.FieldEdit
 	(*Comment)(nil),               // 5: tcmanager.v1.Comment
 	(*Presence)(nil),              // 6: tcmanager.v1.Presence
-	(*Activity)(nil),              // 7: tcmanager.v1.Activity
-	(*UpdateActivityRequest)(nil), // 8: tcmanager.v1.UpdateActivityRequest
-	(*UpdatePresenceRequest)(nil), // 9: tcmanager.v1.UpdatePresenceRequest
-	(*AddCommentRequest)(nil),     // 10: tcmanager.v1.AddCommentRequest
-	(*AddCommentResponse)(nil),    // 11: tcmanager.v1.AddCommentResponse
-	(*ListCommentsRequest)(nil),   // 12: tcmanager.v1.ListCommentsRequest
-	(*ListCommentsResponse)(nil),  // 13: tcmanager.v1.ListCommentsResponse
-	(*UserRef)(nil),               // 14: tcmanager.v1.UserRef
-	(*TestCase)(nil),              // 15: tcmanager.v1.TestCase
-	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
-	(TestCaseField)(0),            // 17: tcmanager.v1.TestCaseField
-	(*durationpb.Duration)(nil),   // 18: google.protobuf.Duration
+	(*Headcount)(nil),             // 7: tcmanager.v1.Headcount
+	(*Activity)(nil),              // 8: tcmanager.v1.Activity
+	(*UpdateActivityRequest)(nil), // 9: tcmanager.v1.UpdateActivityRequest
+	(*UpdatePresenceRequest)(nil), // 10: tcmanager.v1.UpdatePresenceRequest
+	(*AddCommentRequest)(nil),     // 11: tcmanager.v1.AddCommentRequest
+	(*AddCommentResponse)(nil),    // 12: tcmanager.v1.AddCommentResponse
+	(*ListCommentsRequest)(nil),   // 13: tcmanager.v1.ListCommentsRequest
+	(*ListCommentsResponse)(nil),  // 14: tcmanager.v1.ListCommentsResponse
+	(*UserRef)(nil),               // 15: tcmanager.v1.UserRef
+	(*TestCase)(nil),              // 16: tcmanager.v1.TestCase
+	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
+	(TestCaseField)(0),            // 18: tcmanager.v1.TestCaseField
+	(*durationpb.Duration)(nil),   // 19: google.protobuf.Duration
 }
 var file_tcmanager_v1_collaboration_proto_depIdxs = []int32{
 	0,  // 0: tcmanager.v1.CollaborationUpdate.type:type_name -> tcmanager.v1.CollaborationType
-	14, // 1: tcmanager.v1.CollaborationUpdate.user:type_name -> tcmanager.v1.UserRef
+	15, // 1: tcmanager.v1.CollaborationUpdate.user:type_name -> tcmanager.v1.UserRef
 	4,  // 2: tcmanager.v1.CollaborationUpdate.edit:type_name -> tcmanager.v1.FieldEdit
 	6,  // 3: tcmanager.v1.CollaborationUpdate.presence:type_name -> tcmanager.v1.Presence
 	5,  // 4: tcmanager.v1.CollaborationUpdate.comment:type_name -> tcmanager.v1.Comment
-	15, // 5: tcmanager.v1.CollaborationUpdate.test_case:type_name -> tcmanager.v1.TestCase
-	16, // 6: tcmanager.v1.CollaborationUpdate.timestamp:type_name -> google.protobuf.Timestamp
-	17, // 7: tcmanager.v1.FieldEdit.field:type_name -> tcmanager.v1.TestCaseField
-	14, // 8: tcmanager.v1.Comment.author:type_name -> tcmanager.v1.UserRef
-	16, // 9: tcmanager.v1.Comment.created_at:type_name -> google.protobuf.Timestamp
-	14, // 10: tcmanager.v1.Presence.user:type_name -> tcmanager.v1.UserRef
+	16, // 5: tcmanager.v1.CollaborationUpdate.test_case:type_name -> tcmanager.v1.TestCase
+	17, // 6: tcmanager.v1.CollaborationUpdate.timestamp:type_name -> google.protobuf.Timestamp
+	18, // 7: tcmanager.v1.FieldEdit.field:type_name -> tcmanager.v1.TestCaseField
+	15, // 8: tcmanager.v1.Comment.author:type_name -> tcmanager.v1.UserRef
+	17, // 9: tcmanager.v1.Comment.created_at:type_name -> google.protobuf.Timestamp
+	15, // 10: tcmanager.v1.Presence.user:type_name -> tcmanager.v1.UserRef
 	1,  // 11: tcmanager.v1.Presence.state:type_name -> tcmanager.v1.PresenceState
-	16, // 12: tcmanager.v1.Presence.since:type_name -> google.protobuf.Timestamp
-	14, // 13: tcmanager.v1.Activity.user:type_name -> tcmanager.v1.UserRef
+	17, // 12: tcmanager.v1.Presence.since:type_name -> google.protobuf.Timestamp
+	15, // 13: tcmanager.v1.Activity.user:type_name -> tcmanager.v1.UserRef
 	2,  // 14: tcmanager.v1.Activity.state:type_name -> tcmanager.v1.ActivityState
-	18, // 15: tcmanager.v1.Activity.expires_in:type_name -> google.protobuf.Duration
+	19, // 15: tcmanager.v1.Activity.expires_in:type_name -> google.protobuf.Duration
 	2,  // 16: tcmanager.v1.UpdateActivityRequest.state:type_name -> tcmanager.v1.ActivityState
 	1,  // 17: tcmanager.v1.UpdatePresenceRequest.state:type_name -> tcmanager.v1.PresenceState
 	5,  // 18: tcmanager.v1.AddCommentResponse.comment:type_name -> tcmanager.v1.Comment
 	5,  // 19: tcmanager.v1.ListCommentsResponse.comments:type_name -> tcmanager.v1.Comment
-	10, // 20: tcmanager.v1.CollaborationService.AddComment:input_type -> tcmanager.v1.AddCommentRequest
-	12, // 21: tcmanager.v1.CollaborationService.ListComments:input_type -> tcmanager.v1.ListCommentsRequest
-	11, // 22: tcmanager.v1.CollaborationService.AddComment:output_type -> tcmanager.v1.AddCommentResponse
-	13, // 23: tcmanager.v1.CollaborationService.ListComments:output_type -> tcmanager.v1.ListCommentsResponse
+	11, // 20: tcmanager.v1.CollaborationService.AddComment:input_type -> tcmanager.v1.AddCommentRequest
+	13, // 21: tcmanager.v1.CollaborationService.ListComments:input_type -> tcmanager.v1.ListCommentsRequest
+	12, // 22: tcmanager.v1.CollaborationService.AddComment:output_type -> tcmanager.v1.AddCommentResponse
+	14, // 23: tcmanager.v1.CollaborationService.ListComments:output_type -> tcmanager.v1.ListCommentsResponse
 	22, // [22:24] is the sub-list for method output_type
 	20, // [20:22] is the sub-list for method input_type
 	20, // [20:20] is the sub-list for extension type_name
@@ -1205,7 +1262,7 @@ func file_tcmanager_v1_collaboration_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tcmanager_v1_collaboration_proto_rawDesc), len(file_tcmanager_v1_collaboration_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   11,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -108,6 +108,7 @@ type Event struct {
 	//	*Event_Collaboration
 	//	*Event_Presence
 	//	*Event_Activity
+	//	*Event_Headcount
 	//	*Event_NotificationAdded
 	//	*Event_NotificationsRead
 	//	*Event_MemberChanged
@@ -258,6 +259,15 @@ func (x *Event) GetActivity() *Activity {
 	return nil
 }
 
+func (x *Event) GetHeadcount() *Headcount {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_Headcount); ok {
+			return x.Headcount
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetNotificationAdded() *NotificationAdded {
 	if x != nil {
 		if x, ok := x.Payload.(*Event_NotificationAdded); ok {
@@ -315,13 +325,19 @@ type Event_Collaboration struct {
 }
 
 type Event_Presence struct {
-	// any room: a user came or went; key is the user's id.
+	// any room: a user came or went; key is the user's id. In a room of more than
+	// 200 people only of some of them: see Joined.presence.
 	Presence *CollaborationUpdate `protobuf:"bytes,21,opt,name=presence,proto3,oneof"`
 }
 
 type Event_Activity struct {
 	// any room: who is in which field, who is typing.
 	Activity *Activity `protobuf:"bytes,22,opt,name=activity,proto3,oneof"`
+}
+
+type Event_Headcount struct {
+	// any room of more than 200 people: how many there are; key is the room's id.
+	Headcount *Headcount `protobuf:"bytes,23,opt,name=headcount,proto3,oneof"`
 }
 
 type Event_NotificationAdded struct {
@@ -353,6 +369,8 @@ func (*Event_Presence) isEvent_Payload() {}
 
 func (*Event_Activity) isEvent_Payload() {}
 
+func (*Event_Headcount) isEvent_Payload() {}
+
 func (*Event_NotificationAdded) isEvent_Payload() {}
 
 func (*Event_NotificationsRead) isEvent_Payload() {}
@@ -366,7 +384,7 @@ const file_tcmanager_v1_event_proto_rawDesc = "" +
 	"\x18tcmanager/v1/event.proto\x12\ftcmanager.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a tcmanager/v1/collaboration.proto\x1a\x1btcmanager/v1/delivery.proto\x1a\x1ctcmanager/v1/execution.proto\x1a\x1btcmanager/v1/identity.proto\x1a\x1ftcmanager/v1/notification.proto\x1a\x1atcmanager/v1/project.proto\"8\n" +
 	"\bPosition\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x06R\x05epoch\x12\x16\n" +
-	"\x06offset\x18\x02 \x01(\x04R\x06offset\"\xc3\a\n" +
+	"\x06offset\x18\x02 \x01(\x04R\x06offset\"\x82\b\n" +
 	"\x05Event\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x14\n" +
@@ -382,7 +400,8 @@ const file_tcmanager_v1_event_proto_rawDesc = "" +
 	"\frun_progress\x18\r \x01(\v2\x19.tcmanager.v1.RunProgressB\x04\xa8\xed\x18\x02H\x00R\vrunProgress\x12O\n" +
 	"\rcollaboration\x18\x14 \x01(\v2!.tcmanager.v1.CollaborationUpdateB\x04\xa8\xed\x18\x01H\x00R\rcollaboration\x12E\n" +
 	"\bpresence\x18\x15 \x01(\v2!.tcmanager.v1.CollaborationUpdateB\x04\xa8\xed\x18\x02H\x00R\bpresence\x12:\n" +
-	"\bactivity\x18\x16 \x01(\v2\x16.tcmanager.v1.ActivityB\x04\xa8\xed\x18\x03H\x00R\bactivity\x12V\n" +
+	"\bactivity\x18\x16 \x01(\v2\x16.tcmanager.v1.ActivityB\x04\xa8\xed\x18\x03H\x00R\bactivity\x12=\n" +
+	"\theadcount\x18\x17 \x01(\v2\x17.tcmanager.v1.HeadcountB\x04\xa8\xed\x18\x02H\x00R\theadcount\x12V\n" +
 	"\x12notification_added\x18\x1e \x01(\v2\x1f.tcmanager.v1.NotificationAddedB\x04\xa8\xed\x18\x01H\x00R\x11notificationAdded\x12V\n" +
 	"\x12notifications_read\x18\x1f \x01(\v2\x1f.tcmanager.v1.NotificationsReadB\x04\xa8\xed\x18\x01H\x00R\x11notificationsRead\x12J\n" +
 	"\x0emember_changed\x18( \x01(\v2\x1b.tcmanager.v1.MemberChangedB\x04\xa8\xed\x18\x01H\x00R\rmemberChangedB\t\n" +
@@ -414,9 +433,10 @@ var file_tcmanager_v1_event_proto_goTypes = []any{
 	(*RunProgress)(nil),           // 7: tcmanager.v1.RunProgress
 	(*CollaborationUpdate)(nil),   // 8: tcmanager.v1.CollaborationUpdate
 	(*Activity)(nil),              // 9: tcmanager.v1.Activity
-	(*NotificationAdded)(nil),     // 10: tcmanager.v1.NotificationAdded
-	(*NotificationsRead)(nil),     // 11: tcmanager.v1.NotificationsRead
-	(*MemberChanged)(nil),         // 12: tcmanager.v1.MemberChanged
+	(*Headcount)(nil),             // 10: tcmanager.v1.Headcount
+	(*NotificationAdded)(nil),     // 11: tcmanager.v1.NotificationAdded
+	(*NotificationsRead)(nil),     // 12: tcmanager.v1.NotificationsRead
+	(*MemberChanged)(nil),         // 13: tcmanager.v1.MemberChanged
 }
 var file_tcmanager_v1_event_proto_depIdxs = []int32{
 	2,  // 0: tcmanager.v1.Event.time:type_name -> google.protobuf.Timestamp
@@ -428,14 +448,15 @@ var file_tcmanager_v1_event_proto_depIdxs = []int32{
 	8,  // 6: tcmanager.v1.Event.collaboration:type_name -> tcmanager.v1.CollaborationUpdate
 	8,  // 7: tcmanager.v1.Event.presence:type_name -> tcmanager.v1.CollaborationUpdate
 	9,  // 8: tcmanager.v1.Event.activity:type_name -> tcmanager.v1.Activity
-	10, // 9: tcmanager.v1.Event.notification_added:type_name -> tcmanager.v1.NotificationAdded
-	11, // 10: tcmanager.v1.Event.notifications_read:type_name -> tcmanager.v1.NotificationsRead
-	12, // 11: tcmanager.v1.Event.member_changed:type_name -> tcmanager.v1.MemberChanged
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	10, // 9: tcmanager.v1.Event.headcount:type_name -> tcmanager.v1.Headcount
+	11, // 10: tcmanager.v1.Event.notification_added:type_name -> tcmanager.v1.NotificationAdded
+	12, // 11: tcmanager.v1.Event.notifications_read:type_name -> tcmanager.v1.NotificationsRead
+	13, // 12: tcmanager.v1.Event.member_changed:type_name -> tcmanager.v1.MemberChanged
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_tcmanager_v1_event_proto_init() }
@@ -457,6 +478,7 @@ func file_tcmanager_v1_event_proto_init() {
 		(*Event_Collaboration)(nil),
 		(*Event_Presence)(nil),
 		(*Event_Activity)(nil),
+		(*Event_Headcount)(nil),
 		(*Event_NotificationAdded)(nil),
 		(*Event_NotificationsRead)(nil),
 		(*Event_MemberChanged)(nil),

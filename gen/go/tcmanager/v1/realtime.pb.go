@@ -472,9 +472,9 @@ type Hello struct {
 	// for a new session.
 	SessionId string `protobuf:"bytes,2,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	// Whether each event is to be sent as soon as there is one. Otherwise, while
-	// more than one comes in some 12 ms, those of that time are sent together,
-	// which costs both ends less; the first after a pause goes at once all the
-	// same, as answers do.
+	// more than one comes in some 12 ms (the server's --linger), those of that time
+	// are sent together, which costs both ends less; the first after a pause goes at
+	// once all the same, as answers do.
 	NoDelay       bool `protobuf:"varint,3,opt,name=no_delay,json=noDelay,proto3" json:"no_delay,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1142,13 +1142,18 @@ type Joined struct {
 	//	*Joined_TestCase
 	//	*Joined_User
 	Snapshot isJoined_Snapshot `protobuf_oneof:"snapshot"`
-	// Who is in the room.
+	// Who is in the room, the caller among them: everybody of up to 200 people. Of
+	// more, 200 are told of, and the caller: those who are in a field, then the newest
+	// to come, as far as a room that many come to at once is told of each.
 	Presence []*Presence `protobuf:"bytes,8,rep,name=presence,proto3" json:"presence,omitempty"`
-	// What they are doing.
+	// What those in presence are doing.
 	Activity []*Activity `protobuf:"bytes,9,rep,name=activity,proto3" json:"activity,omitempty"`
 	// The newest durable events up to position, oldest first, at most 20; for
 	// showing, not for applying. Empty when recovered.
-	Recent        []*Event `protobuf:"bytes,10,rep,name=recent,proto3" json:"recent,omitempty"`
+	Recent []*Event `protobuf:"bytes,10,rep,name=recent,proto3" json:"recent,omitempty"`
+	// How many people are in the room in all, those in presence among them; 0 from a
+	// server that doesn't say, and tells of everybody.
+	Present       uint32 `protobuf:"varint,11,opt,name=present,proto3" json:"present,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1266,6 +1271,13 @@ func (x *Joined) GetRecent() []*Event {
 		return x.Recent
 	}
 	return nil
+}
+
+func (x *Joined) GetPresent() uint32 {
+	if x != nil {
+		return x.Present
+	}
+	return 0
 }
 
 type isJoined_Snapshot interface {
@@ -2084,7 +2096,7 @@ const file_tcmanager_v1_realtime_proto_rawDesc = "" +
 	"\x0eserver_version\x18\a \x01(\tR\rserverVersion\x12;\n" +
 	"\vserver_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"serverTime\x12@\n" +
-	"\x0erequest_window\x18\t \x01(\v2\x19.google.protobuf.DurationR\rrequestWindow\"\xea\x03\n" +
+	"\x0erequest_window\x18\t \x01(\v2\x19.google.protobuf.DurationR\rrequestWindow\"\x84\x04\n" +
 	"\x06Joined\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x122\n" +
 	"\bposition\x18\x02 \x01(\v2\x16.tcmanager.v1.PositionR\bposition\x12\x1c\n" +
@@ -2096,7 +2108,8 @@ const file_tcmanager_v1_realtime_proto_rawDesc = "" +
 	"\bpresence\x18\b \x03(\v2\x16.tcmanager.v1.PresenceR\bpresence\x122\n" +
 	"\bactivity\x18\t \x03(\v2\x16.tcmanager.v1.ActivityR\bactivity\x12+\n" +
 	"\x06recent\x18\n" +
-	" \x03(\v2\x13.tcmanager.v1.EventR\x06recentB\n" +
+	" \x03(\v2\x13.tcmanager.v1.EventR\x06recent\x12\x18\n" +
+	"\apresent\x18\v \x01(\rR\apresentB\n" +
 	"\n" +
 	"\bsnapshot\"\x99\x01\n" +
 	"\x0fProjectSnapshot\x12/\n" +

@@ -19,7 +19,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file tcmanager/v1/collaboration.proto.
  */
 export const file_tcmanager_v1_collaboration: GenFile = /*@__PURE__*/
-  fileDesc("CiB0Y21hbmFnZXIvdjEvY29sbGFib3JhdGlvbi5wcm90bxIMdGNtYW5hZ2VyLnYxIt8CChNDb2xsYWJvcmF0aW9uVXBkYXRlEi0KBHR5cGUYASABKA4yHy50Y21hbmFnZXIudjEuQ29sbGFib3JhdGlvblR5cGUSEQoJZW50aXR5X2lkGAIgASgJEiMKBHVzZXIYAyABKAsyFS50Y21hbmFnZXIudjEuVXNlclJlZhInCgRlZGl0GAQgASgLMhcudGNtYW5hZ2VyLnYxLkZpZWxkRWRpdEgAEioKCHByZXNlbmNlGAUgASgLMhYudGNtYW5hZ2VyLnYxLlByZXNlbmNlSAASKAoHY29tbWVudBgGIAEoCzIVLnRjbWFuYWdlci52MS5Db21tZW50SAASKwoJdGVzdF9jYXNlGAcgASgLMhYudGNtYW5hZ2VyLnYxLlRlc3RDYXNlSAASLQoJdGltZXN0YW1wGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIGCgRkYXRhIogBCglGaWVsZEVkaXQSKgoFZmllbGQYASABKA4yGy50Y21hbmFnZXIudjEuVGVzdENhc2VGaWVsZBINCgV2YWx1ZRgCIAEoCRIQCghyZXZpc2lvbhgDIAEoBBIVCg10ZXN0X2Nhc2Vfa2V5GAQgASgJEhcKD3Rlc3RfY2FzZV90aXRsZRgFIAEoCSKQAQoHQ29tbWVudBIKCgJpZBgBIAEoCRIUCgx0ZXN0X2Nhc2VfaWQYAiABKAkSJQoGYXV0aG9yGAMgASgLMhUudGNtYW5hZ2VyLnYxLlVzZXJSZWYSDAoEdGV4dBgEIAEoCRIuCgpjcmVhdGVkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKYAQoIUHJlc2VuY2USIwoEdXNlchgBIAEoCzIVLnRjbWFuYWdlci52MS5Vc2VyUmVmEioKBXN0YXRlGAIgASgOMhsudGNtYW5hZ2VyLnYxLlByZXNlbmNlU3RhdGUSEAoIc2Vzc2lvbnMYAyABKA0SKQoFc2luY2UYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIq0BCghBY3Rpdml0eRIjCgR1c2VyGAEgASgLMhUudGNtYW5hZ2VyLnYxLlVzZXJSZWYSEgoKc2Vzc2lvbl9pZBgCIAEoCRINCgVmaWVsZBgDIAEoCRIqCgVzdGF0ZRgEIAEoDjIbLnRjbWFuYWdlci52MS5BY3Rpdml0eVN0YXRlEi0KCmV4cGlyZXNfaW4YBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24imQEKFVVwZGF0ZUFjdGl2aXR5UmVxdWVzdBIYCgRyb29tGAEgASgJQgq6SAdyBRABGMgBEi4KBWZpZWxkGAIgASgJQh+6SBxyGjIYXlthLXpdW2EtejAtOV8uLV17MCw2M30kEjYKBXN0YXRlGAMgASgOMhsudGNtYW5hZ2VyLnYxLkFjdGl2aXR5U3RhdGVCCrpIB4IBBBABIAAiTwoVVXBkYXRlUHJlc2VuY2VSZXF1ZXN0EjYKBXN0YXRlGAEgASgOMhsudGNtYW5hZ2VyLnYxLlByZXNlbmNlU3RhdGVCCrpIB4IBBBgBGAIiagoRQWRkQ29tbWVudFJlcXVlc3QSHgoMdGVzdF9jYXNlX2lkGAEgASgJQgi6SAVyA7ABARIYCgR0ZXh0GAIgASgJQgq6SAdyBRABGKAfEhsKCnJlcXVlc3RfaWQYAyABKAlCB7pIBHICGEAiPAoSQWRkQ29tbWVudFJlc3BvbnNlEiYKB2NvbW1lbnQYASABKAsyFS50Y21hbmFnZXIudjEuQ29tbWVudCJwChNMaXN0Q29tbWVudHNSZXF1ZXN0Eh4KDHRlc3RfY2FzZV9pZBgBIAEoCUIIukgFcgOwAQESGwoJcGFnZV9zaXplGAIgASgNQgi6SAUqAxj0AxIcCgpwYWdlX3Rva2VuGAMgASgJQgi6SAVyAxiAAiJYChRMaXN0Q29tbWVudHNSZXNwb25zZRInCghjb21tZW50cxgBIAMoCzIVLnRjbWFuYWdlci52MS5Db21tZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSr0AQoRQ29sbGFib3JhdGlvblR5cGUSIgoeQ09MTEFCT1JBVElPTl9UWVBFX1VOU1BFQ0lGSUVEEAASJQohQ09MTEFCT1JBVElPTl9UWVBFX1RFU1RfQ0FTRV9FRElUEAESIgoeQ09MTEFCT1JBVElPTl9UWVBFX1VTRVJfSk9JTkVEEAISIAocQ09MTEFCT1JBVElPTl9UWVBFX1VTRVJfTEVGVBADEiQKIENPTExBQk9SQVRJT05fVFlQRV9DT01NRU5UX0FEREVEEAQSKAokQ09MTEFCT1JBVElPTl9UWVBFX1RFU1RfQ0FTRV9DUkVBVEVEEAUqoAEKDVByZXNlbmNlU3RhdGUSHgoaUFJFU0VOQ0VfU1RBVEVfVU5TUEVDSUZJRUQQABIZChVQUkVTRU5DRV9TVEFURV9PTkxJTkUQARIXChNQUkVTRU5DRV9TVEFURV9JRExFEAISHwobUFJFU0VOQ0VfU1RBVEVfUkVDT05ORUNUSU5HEAMSGgoWUFJFU0VOQ0VfU1RBVEVfT0ZGTElORRAEKn8KDUFjdGl2aXR5U3RhdGUSHgoaQUNUSVZJVFlfU1RBVEVfVU5TUEVDSUZJRUQQABIaChZBQ1RJVklUWV9TVEFURV9GT0NVU0VEEAESGQoVQUNUSVZJVFlfU1RBVEVfVFlQSU5HEAISFwoTQUNUSVZJVFlfU1RBVEVfTEVGVBADMr4BChRDb2xsYWJvcmF0aW9uU2VydmljZRJPCgpBZGRDb21tZW50Eh8udGNtYW5hZ2VyLnYxLkFkZENvbW1lbnRSZXF1ZXN0GiAudGNtYW5hZ2VyLnYxLkFkZENvbW1lbnRSZXNwb25zZRJVCgxMaXN0Q29tbWVudHMSIS50Y21hbmFnZXIudjEuTGlzdENvbW1lbnRzUmVxdWVzdBoiLnRjbWFuYWdlci52MS5MaXN0Q29tbWVudHNSZXNwb25zZUK3AQoQY29tLnRjbWFuYWdlci52MUISQ29sbGFib3JhdGlvblByb3RvUAFaPmdpdGh1Yi5jb20vdGNtYW5hZ2VyL3RjbWFuYWdlci9nZW4vZ28vdGNtYW5hZ2VyL3YxO3RjbWFuYWdlcnYxogIDVFhYqgIMVGNtYW5hZ2VyLlYxygIMVGNtYW5hZ2VyXFYx4gIYVGNtYW5hZ2VyXFYxXEdQQk1ldGFkYXRh6gINVGNtYW5hZ2VyOjpWMWIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_tcmanager_v1_identity, file_tcmanager_v1_testcase]);
+  fileDesc("CiB0Y21hbmFnZXIvdjEvY29sbGFib3JhdGlvbi5wcm90bxIMdGNtYW5hZ2VyLnYxIt8CChNDb2xsYWJvcmF0aW9uVXBkYXRlEi0KBHR5cGUYASABKA4yHy50Y21hbmFnZXIudjEuQ29sbGFib3JhdGlvblR5cGUSEQoJZW50aXR5X2lkGAIgASgJEiMKBHVzZXIYAyABKAsyFS50Y21hbmFnZXIudjEuVXNlclJlZhInCgRlZGl0GAQgASgLMhcudGNtYW5hZ2VyLnYxLkZpZWxkRWRpdEgAEioKCHByZXNlbmNlGAUgASgLMhYudGNtYW5hZ2VyLnYxLlByZXNlbmNlSAASKAoHY29tbWVudBgGIAEoCzIVLnRjbWFuYWdlci52MS5Db21tZW50SAASKwoJdGVzdF9jYXNlGAcgASgLMhYudGNtYW5hZ2VyLnYxLlRlc3RDYXNlSAASLQoJdGltZXN0YW1wGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIGCgRkYXRhIogBCglGaWVsZEVkaXQSKgoFZmllbGQYASABKA4yGy50Y21hbmFnZXIudjEuVGVzdENhc2VGaWVsZBINCgV2YWx1ZRgCIAEoCRIQCghyZXZpc2lvbhgDIAEoBBIVCg10ZXN0X2Nhc2Vfa2V5GAQgASgJEhcKD3Rlc3RfY2FzZV90aXRsZRgFIAEoCSKQAQoHQ29tbWVudBIKCgJpZBgBIAEoCRIUCgx0ZXN0X2Nhc2VfaWQYAiABKAkSJQoGYXV0aG9yGAMgASgLMhUudGNtYW5hZ2VyLnYxLlVzZXJSZWYSDAoEdGV4dBgEIAEoCRIuCgpjcmVhdGVkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKYAQoIUHJlc2VuY2USIwoEdXNlchgBIAEoCzIVLnRjbWFuYWdlci52MS5Vc2VyUmVmEioKBXN0YXRlGAIgASgOMhsudGNtYW5hZ2VyLnYxLlByZXNlbmNlU3RhdGUSEAoIc2Vzc2lvbnMYAyABKA0SKQoFc2luY2UYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIhwKCUhlYWRjb3VudBIPCgdwcmVzZW50GAEgASgNIq0BCghBY3Rpdml0eRIjCgR1c2VyGAEgASgLMhUudGNtYW5hZ2VyLnYxLlVzZXJSZWYSEgoKc2Vzc2lvbl9pZBgCIAEoCRINCgVmaWVsZBgDIAEoCRIqCgVzdGF0ZRgEIAEoDjIbLnRjbWFuYWdlci52MS5BY3Rpdml0eVN0YXRlEi0KCmV4cGlyZXNfaW4YBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24imQEKFVVwZGF0ZUFjdGl2aXR5UmVxdWVzdBIYCgRyb29tGAEgASgJQgq6SAdyBRABGMgBEi4KBWZpZWxkGAIgASgJQh+6SBxyGjIYXlthLXpdW2EtejAtOV8uLV17MCw2M30kEjYKBXN0YXRlGAMgASgOMhsudGNtYW5hZ2VyLnYxLkFjdGl2aXR5U3RhdGVCCrpIB4IBBBABIAAiTwoVVXBkYXRlUHJlc2VuY2VSZXF1ZXN0EjYKBXN0YXRlGAEgASgOMhsudGNtYW5hZ2VyLnYxLlByZXNlbmNlU3RhdGVCCrpIB4IBBBgBGAIiagoRQWRkQ29tbWVudFJlcXVlc3QSHgoMdGVzdF9jYXNlX2lkGAEgASgJQgi6SAVyA7ABARIYCgR0ZXh0GAIgASgJQgq6SAdyBRABGKAfEhsKCnJlcXVlc3RfaWQYAyABKAlCB7pIBHICGEAiPAoSQWRkQ29tbWVudFJlc3BvbnNlEiYKB2NvbW1lbnQYASABKAsyFS50Y21hbmFnZXIudjEuQ29tbWVudCJwChNMaXN0Q29tbWVudHNSZXF1ZXN0Eh4KDHRlc3RfY2FzZV9pZBgBIAEoCUIIukgFcgOwAQESGwoJcGFnZV9zaXplGAIgASgNQgi6SAUqAxj0AxIcCgpwYWdlX3Rva2VuGAMgASgJQgi6SAVyAxiAAiJYChRMaXN0Q29tbWVudHNSZXNwb25zZRInCghjb21tZW50cxgBIAMoCzIVLnRjbWFuYWdlci52MS5Db21tZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSr0AQoRQ29sbGFib3JhdGlvblR5cGUSIgoeQ09MTEFCT1JBVElPTl9UWVBFX1VOU1BFQ0lGSUVEEAASJQohQ09MTEFCT1JBVElPTl9UWVBFX1RFU1RfQ0FTRV9FRElUEAESIgoeQ09MTEFCT1JBVElPTl9UWVBFX1VTRVJfSk9JTkVEEAISIAocQ09MTEFCT1JBVElPTl9UWVBFX1VTRVJfTEVGVBADEiQKIENPTExBQk9SQVRJT05fVFlQRV9DT01NRU5UX0FEREVEEAQSKAokQ09MTEFCT1JBVElPTl9UWVBFX1RFU1RfQ0FTRV9DUkVBVEVEEAUqvQEKDVByZXNlbmNlU3RhdGUSHgoaUFJFU0VOQ0VfU1RBVEVfVU5TUEVDSUZJRUQQABIZChVQUkVTRU5DRV9TVEFURV9PTkxJTkUQARIXChNQUkVTRU5DRV9TVEFURV9JRExFEAISHwobUFJFU0VOQ0VfU1RBVEVfUkVDT05ORUNUSU5HEAMSGgoWUFJFU0VOQ0VfU1RBVEVfT0ZGTElORRAEEhsKF1BSRVNFTkNFX1NUQVRFX1VOTElTVEVEEAUqfwoNQWN0aXZpdHlTdGF0ZRIeChpBQ1RJVklUWV9TVEFURV9VTlNQRUNJRklFRBAAEhoKFkFDVElWSVRZX1NUQVRFX0ZPQ1VTRUQQARIZChVBQ1RJVklUWV9TVEFURV9UWVBJTkcQAhIXChNBQ1RJVklUWV9TVEFURV9MRUZUEAMyvgEKFENvbGxhYm9yYXRpb25TZXJ2aWNlEk8KCkFkZENvbW1lbnQSHy50Y21hbmFnZXIudjEuQWRkQ29tbWVudFJlcXVlc3QaIC50Y21hbmFnZXIudjEuQWRkQ29tbWVudFJlc3BvbnNlElUKDExpc3RDb21tZW50cxIhLnRjbWFuYWdlci52MS5MaXN0Q29tbWVudHNSZXF1ZXN0GiIudGNtYW5hZ2VyLnYxLkxpc3RDb21tZW50c1Jlc3BvbnNlQrcBChBjb20udGNtYW5hZ2VyLnYxQhJDb2xsYWJvcmF0aW9uUHJvdG9QAVo+Z2l0aHViLmNvbS90Y21hbmFnZXIvdGNtYW5hZ2VyL2dlbi9nby90Y21hbmFnZXIvdjE7dGNtYW5hZ2VydjGiAgNUWFiqAgxUY21hbmFnZXIuVjHKAgxUY21hbmFnZXJcVjHiAhhUY21hbmFnZXJcVjFcR1BCTWV0YWRhdGHqAg1UY21hbmFnZXI6OlYxYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_tcmanager_v1_identity, file_tcmanager_v1_testcase]);
 
 /**
  * CollaborationUpdate tells a room what somebody did.
@@ -243,6 +243,28 @@ export const PresenceSchema: GenMessage<Presence> = /*@__PURE__*/
   messageDesc(file_tcmanager_v1_collaboration, 3);
 
 /**
+ * Headcount is how many people are in a room of more than 200, of whom not all are
+ * told of by presence events. It is told every 100 ms at most.
+ *
+ * @generated from message tcmanager.v1.Headcount
+ */
+export type Headcount = Message<"tcmanager.v1.Headcount"> & {
+  /**
+   * How many there are in all; 0 once everybody is told of again, and can be counted.
+   *
+   * @generated from field: uint32 present = 1;
+   */
+  present: number;
+};
+
+/**
+ * Describes the message tcmanager.v1.Headcount.
+ * Use `create(HeadcountSchema)` to create a new message.
+ */
+export const HeadcountSchema: GenMessage<Headcount> = /*@__PURE__*/
+  messageDesc(file_tcmanager_v1_collaboration, 4);
+
+/**
  * Activity is what one session of a user is doing in a room.
  *
  * @generated from message tcmanager.v1.Activity
@@ -290,7 +312,7 @@ export type Activity = Message<"tcmanager.v1.Activity"> & {
  * Use `create(ActivitySchema)` to create a new message.
  */
 export const ActivitySchema: GenMessage<Activity> = /*@__PURE__*/
-  messageDesc(file_tcmanager_v1_collaboration, 4);
+  messageDesc(file_tcmanager_v1_collaboration, 5);
 
 /**
  * UpdateActivityRequest tells a room what the caller's session is doing.
@@ -325,7 +347,7 @@ export type UpdateActivityRequest = Message<"tcmanager.v1.UpdateActivityRequest"
  * Use `create(UpdateActivityRequestSchema)` to create a new message.
  */
 export const UpdateActivityRequestSchema: GenMessage<UpdateActivityRequest> = /*@__PURE__*/
-  messageDesc(file_tcmanager_v1_collaboration, 5);
+  messageDesc(file_tcmanager_v1_collaboration, 6);
 
 /**
  * UpdatePresenceRequest tells all rooms of the caller's session whether the user
@@ -347,7 +369,7 @@ export type UpdatePresenceRequest = Message<"tcmanager.v1.UpdatePresenceRequest"
  * Use `create(UpdatePresenceRequestSchema)` to create a new message.
  */
 export const UpdatePresenceRequestSchema: GenMessage<UpdatePresenceRequest> = /*@__PURE__*/
-  messageDesc(file_tcmanager_v1_collaboration, 6);
+  messageDesc(file_tcmanager_v1_collaboration, 7);
 
 /**
  * AddCommentRequest adds a comment.
@@ -382,7 +404,7 @@ export type AddCommentRequest = Message<"tcmanager.v1.AddCommentRequest"> & {
  * Use `create(AddCommentRequestSchema)` to create a new message.
  */
 export const AddCommentRequestSchema: GenMessage<AddCommentRequest> = /*@__PURE__*/
-  messageDesc(file_tcmanager_v1_collaboration, 7);
+  messageDesc(file_tcmanager_v1_collaboration, 8);
 
 /**
  * AddCommentResponse is the comment.
@@ -403,7 +425,7 @@ export type AddCommentResponse = Message<"tcmanager.v1.AddCommentResponse"> & {
  * Use `create(AddCommentResponseSchema)` to create a new message.
  */
 export const AddCommentResponseSchema: GenMessage<AddCommentResponse> = /*@__PURE__*/
-  messageDesc(file_tcmanager_v1_collaboration, 8);
+  messageDesc(file_tcmanager_v1_collaboration, 9);
 
 /**
  * ListCommentsRequest asks for a page of comments.
@@ -438,7 +460,7 @@ export type ListCommentsRequest = Message<"tcmanager.v1.ListCommentsRequest"> & 
  * Use `create(ListCommentsRequestSchema)` to create a new message.
  */
 export const ListCommentsRequestSchema: GenMessage<ListCommentsRequest> = /*@__PURE__*/
-  messageDesc(file_tcmanager_v1_collaboration, 9);
+  messageDesc(file_tcmanager_v1_collaboration, 10);
 
 /**
  * ListCommentsResponse is a page of comments.
@@ -466,7 +488,7 @@ export type ListCommentsResponse = Message<"tcmanager.v1.ListCommentsResponse"> 
  * Use `create(ListCommentsResponseSchema)` to create a new message.
  */
 export const ListCommentsResponseSchema: GenMessage<ListCommentsResponse> = /*@__PURE__*/
-  messageDesc(file_tcmanager_v1_collaboration, 10);
+  messageDesc(file_tcmanager_v1_collaboration, 11);
 
 /**
  * CollaborationType says what a CollaborationUpdate is about.
@@ -496,7 +518,7 @@ export enum CollaborationType {
   USER_JOINED = 2,
 
   /**
-   * A user left a room.
+   * A user left a room, or is no longer told of there: see PresenceState.
    *
    * @generated from enum value: COLLABORATION_TYPE_USER_LEFT = 3;
    */
@@ -563,6 +585,15 @@ export enum PresenceState {
    * @generated from enum value: PRESENCE_STATE_OFFLINE = 4;
    */
   OFFLINE = 4,
+
+  /**
+   * There, but no longer told of: in a room of more than 200 people somebody else is
+   * told of instead. Only events say this, with the type USER_LEFT. A client whose
+   * own user it is goes on showing that one.
+   *
+   * @generated from enum value: PRESENCE_STATE_UNLISTED = 5;
+   */
+  UNLISTED = 5,
 }
 
 /**

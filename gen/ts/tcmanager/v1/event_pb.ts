@@ -8,7 +8,7 @@ import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
-import type { Activity, CollaborationUpdate } from "./collaboration_pb";
+import type { Activity, CollaborationUpdate, Headcount } from "./collaboration_pb";
 import { file_tcmanager_v1_collaboration } from "./collaboration_pb";
 import { file_tcmanager_v1_delivery } from "./delivery_pb";
 import type { RunChanged, RunProgress, SuiteExecutionUpdate, TestExecutionUpdate } from "./execution_pb";
@@ -25,7 +25,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file tcmanager/v1/event.proto.
  */
 export const file_tcmanager_v1_event: GenFile = /*@__PURE__*/
-  fileDesc("Chh0Y21hbmFnZXIvdjEvZXZlbnQucHJvdG8SDHRjbWFuYWdlci52MSIpCghQb3NpdGlvbhINCgVlcG9jaBgBIAEoBhIOCgZvZmZzZXQYAiABKAQijAYKBUV2ZW50EgwKBHJvb20YASABKAkSDgoGb2Zmc2V0GAIgASgEEg0KBWVwb2NoGAMgASgGEgsKA2tleRgEIAEoCRIoCgR0aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIkCgVhY3RvchgGIAEoCzIVLnRjbWFuYWdlci52MS5Vc2VyUmVmEkEKDnRlc3RfZXhlY3V0aW9uGAogASgLMiEudGNtYW5hZ2VyLnYxLlRlc3RFeGVjdXRpb25VcGRhdGVCBKjtGAFIABJDCg9zdWl0ZV9leGVjdXRpb24YCyABKAsyIi50Y21hbmFnZXIudjEuU3VpdGVFeGVjdXRpb25VcGRhdGVCBKjtGAFIABI1CgtydW5fY2hhbmdlZBgMIAEoCzIYLnRjbWFuYWdlci52MS5SdW5DaGFuZ2VkQgSo7RgBSAASNwoMcnVuX3Byb2dyZXNzGA0gASgLMhkudGNtYW5hZ2VyLnYxLlJ1blByb2dyZXNzQgSo7RgCSAASQAoNY29sbGFib3JhdGlvbhgUIAEoCzIhLnRjbWFuYWdlci52MS5Db2xsYWJvcmF0aW9uVXBkYXRlQgSo7RgBSAASOwoIcHJlc2VuY2UYFSABKAsyIS50Y21hbmFnZXIudjEuQ29sbGFib3JhdGlvblVwZGF0ZUIEqO0YAkgAEjAKCGFjdGl2aXR5GBYgASgLMhYudGNtYW5hZ2VyLnYxLkFjdGl2aXR5QgSo7RgDSAASQwoSbm90aWZpY2F0aW9uX2FkZGVkGB4gASgLMh8udGNtYW5hZ2VyLnYxLk5vdGlmaWNhdGlvbkFkZGVkQgSo7RgBSAASQwoSbm90aWZpY2F0aW9uc19yZWFkGB8gASgLMh8udGNtYW5hZ2VyLnYxLk5vdGlmaWNhdGlvbnNSZWFkQgSo7RgBSAASOwoObWVtYmVyX2NoYW5nZWQYKCABKAsyGy50Y21hbmFnZXIudjEuTWVtYmVyQ2hhbmdlZEIEqO0YAUgAQgkKB3BheWxvYWRCrwEKEGNvbS50Y21hbmFnZXIudjFCCkV2ZW50UHJvdG9QAVo+Z2l0aHViLmNvbS90Y21hbmFnZXIvdGNtYW5hZ2VyL2dlbi9nby90Y21hbmFnZXIvdjE7dGNtYW5hZ2VydjGiAgNUWFiqAgxUY21hbmFnZXIuVjHKAgxUY21hbmFnZXJcVjHiAhhUY21hbmFnZXJcVjFcR1BCTWV0YWRhdGHqAg1UY21hbmFnZXI6OlYxYgZwcm90bzM", [file_google_protobuf_timestamp, file_tcmanager_v1_collaboration, file_tcmanager_v1_delivery, file_tcmanager_v1_execution, file_tcmanager_v1_identity, file_tcmanager_v1_notification, file_tcmanager_v1_project]);
+  fileDesc("Chh0Y21hbmFnZXIvdjEvZXZlbnQucHJvdG8SDHRjbWFuYWdlci52MSIpCghQb3NpdGlvbhINCgVlcG9jaBgBIAEoBhIOCgZvZmZzZXQYAiABKAQiwAYKBUV2ZW50EgwKBHJvb20YASABKAkSDgoGb2Zmc2V0GAIgASgEEg0KBWVwb2NoGAMgASgGEgsKA2tleRgEIAEoCRIoCgR0aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIkCgVhY3RvchgGIAEoCzIVLnRjbWFuYWdlci52MS5Vc2VyUmVmEkEKDnRlc3RfZXhlY3V0aW9uGAogASgLMiEudGNtYW5hZ2VyLnYxLlRlc3RFeGVjdXRpb25VcGRhdGVCBKjtGAFIABJDCg9zdWl0ZV9leGVjdXRpb24YCyABKAsyIi50Y21hbmFnZXIudjEuU3VpdGVFeGVjdXRpb25VcGRhdGVCBKjtGAFIABI1CgtydW5fY2hhbmdlZBgMIAEoCzIYLnRjbWFuYWdlci52MS5SdW5DaGFuZ2VkQgSo7RgBSAASNwoMcnVuX3Byb2dyZXNzGA0gASgLMhkudGNtYW5hZ2VyLnYxLlJ1blByb2dyZXNzQgSo7RgCSAASQAoNY29sbGFib3JhdGlvbhgUIAEoCzIhLnRjbWFuYWdlci52MS5Db2xsYWJvcmF0aW9uVXBkYXRlQgSo7RgBSAASOwoIcHJlc2VuY2UYFSABKAsyIS50Y21hbmFnZXIudjEuQ29sbGFib3JhdGlvblVwZGF0ZUIEqO0YAkgAEjAKCGFjdGl2aXR5GBYgASgLMhYudGNtYW5hZ2VyLnYxLkFjdGl2aXR5QgSo7RgDSAASMgoJaGVhZGNvdW50GBcgASgLMhcudGNtYW5hZ2VyLnYxLkhlYWRjb3VudEIEqO0YAkgAEkMKEm5vdGlmaWNhdGlvbl9hZGRlZBgeIAEoCzIfLnRjbWFuYWdlci52MS5Ob3RpZmljYXRpb25BZGRlZEIEqO0YAUgAEkMKEm5vdGlmaWNhdGlvbnNfcmVhZBgfIAEoCzIfLnRjbWFuYWdlci52MS5Ob3RpZmljYXRpb25zUmVhZEIEqO0YAUgAEjsKDm1lbWJlcl9jaGFuZ2VkGCggASgLMhsudGNtYW5hZ2VyLnYxLk1lbWJlckNoYW5nZWRCBKjtGAFIAEIJCgdwYXlsb2FkQq8BChBjb20udGNtYW5hZ2VyLnYxQgpFdmVudFByb3RvUAFaPmdpdGh1Yi5jb20vdGNtYW5hZ2VyL3RjbWFuYWdlci9nZW4vZ28vdGNtYW5hZ2VyL3YxO3RjbWFuYWdlcnYxogIDVFhYqgIMVGNtYW5hZ2VyLlYxygIMVGNtYW5hZ2VyXFYx4gIYVGNtYW5hZ2VyXFYxXEdQQk1ldGFkYXRh6gINVGNtYW5hZ2VyOjpWMWIGcHJvdG8z", [file_google_protobuf_timestamp, file_tcmanager_v1_collaboration, file_tcmanager_v1_delivery, file_tcmanager_v1_execution, file_tcmanager_v1_identity, file_tcmanager_v1_notification, file_tcmanager_v1_project]);
 
 /**
  * Position is a place in a room's log. Clients keep it and give it back; only
@@ -153,7 +153,8 @@ export type Event = Message<"tcmanager.v1.Event"> & {
     case: "collaboration";
   } | {
     /**
-     * any room: a user came or went; key is the user's id.
+     * any room: a user came or went; key is the user's id. In a room of more than
+     * 200 people only of some of them: see Joined.presence.
      *
      * @generated from field: tcmanager.v1.CollaborationUpdate presence = 21;
      */
@@ -167,6 +168,14 @@ export type Event = Message<"tcmanager.v1.Event"> & {
      */
     value: Activity;
     case: "activity";
+  } | {
+    /**
+     * any room of more than 200 people: how many there are; key is the room's id.
+     *
+     * @generated from field: tcmanager.v1.Headcount headcount = 23;
+     */
+    value: Headcount;
+    case: "headcount";
   } | {
     /**
      * user: a new notification.

@@ -1,10 +1,11 @@
 import { useQuery } from "@tanstack/react-query";
-import type { TestCaseSnapshot, TestCaseStore } from "@tcmanager/client";
+import { headcountOf, type TestCaseSnapshot, type TestCaseStore } from "@tcmanager/client";
 import { type Project, Role } from "@tcmanager/gen/tcmanager/v1/project_pb";
 import type { TestCase } from "@tcmanager/gen/tcmanager/v1/testcase_pb";
 import { Panel } from "../../components/Panel";
 import { Failing, Loading } from "../../components/State";
 import { useDocumentTitle } from "../../components/useDocumentTitle";
+import { formatCount } from "../../format/duration";
 import { useClient, useRoom, useSnapshot } from "../../live/client";
 import { PresenceList } from "../../people/Presence";
 import { Link } from "../../router/Link";
@@ -90,9 +91,9 @@ function Editor(props: EditorProps) {
             <ChoiceField {...props} name="status" label="Status" readOnly={readOnly} />
           </div>
         </Panel>
-        <Panel title="Here now" count={snapshot.presence.length}>
+        <Panel title="Here now" count={formatCount(headcountOf(snapshot))}>
           <div className={styles.pad}>
-            <PresenceList presence={snapshot.presence} me={me} />
+            <PresenceList presence={snapshot.presence} count={headcountOf(snapshot)} me={me} />
           </div>
         </Panel>
         <Panel title="Activity">

@@ -1,7 +1,8 @@
 import { Panel } from "../../components/Panel";
 import { Failing, Loading } from "../../components/State";
 import { useDocumentTitle } from "../../components/useDocumentTitle";
-import { useEvents, usePresence, useRoom, useSnapshot } from "../../live/client";
+import { formatCount } from "../../format/duration";
+import { useEvents, useHeadcount, usePresence, useRoom, useSnapshot } from "../../live/client";
 import { PresenceList } from "../../people/Presence";
 import { Link } from "../../router/Link";
 import { formatRoute } from "../../router/route";
@@ -23,6 +24,7 @@ export function ProjectPage({ project: key, tab }: ProjectPageProps) {
   const store = useRoom(`project:${key}`, (client) => client.openProject(key));
   const { state, error, project, runs } = useSnapshot(store);
   const presence = usePresence(store);
+  const here = useHeadcount(store);
   const recent = useEvents(store);
   const me = useMe();
   const name = project?.name || key;
@@ -60,9 +62,9 @@ export function ProjectPage({ project: key, tab }: ProjectPageProps) {
           <CaseList store={store} project={key} />
         )}
         <div className={styles.side}>
-          <Panel title="Here now" count={presence.length}>
+          <Panel title="Here now" count={formatCount(here)}>
             <div className={styles.pad}>
-              <PresenceList presence={presence} me={me} />
+              <PresenceList presence={presence} count={here} me={me} />
             </div>
           </Panel>
           <Panel title="Activity">

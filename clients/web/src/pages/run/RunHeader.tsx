@@ -18,11 +18,13 @@ import type { RunViewState } from "./useRunView";
 interface RunHeaderProps {
   readonly run: Run;
   readonly presence: readonly Presence[];
+  /** How many people are here, those in presence among them. */
+  readonly here: number;
   readonly view: RunViewState;
 }
 
 /** What a run is, how it stands, and how far it is. */
-export const RunHeader = memo(function RunHeader({ run, presence, view }: RunHeaderProps) {
+export const RunHeader = memo(function RunHeader({ run, presence, here, view }: RunHeaderProps) {
   const look = lookOfRun(run);
   const me = useMe();
   return (
@@ -39,7 +41,7 @@ export const RunHeader = memo(function RunHeader({ run, presence, view }: RunHea
             {run.info?.name || run.key}
           </h1>
           <div className={styles.right}>
-            <PresenceRow presence={presence} me={me} />
+            <PresenceRow presence={presence} count={here} me={me} />
             <RunClock run={run} />
           </div>
         </div>

@@ -1,5 +1,5 @@
 import { useQuery } from "@tanstack/react-query";
-import type { RunSnapshot, RunStore } from "@tcmanager/client";
+import { headcountOf, type RunSnapshot, type RunStore } from "@tcmanager/client";
 import type { Run } from "@tcmanager/gen/tcmanager/v1/execution_pb";
 import { Panel } from "../../components/Panel";
 import { Failing, Loading } from "../../components/State";
@@ -71,7 +71,7 @@ function LoadedRun({ store, snapshot, run }: LoadedRunProps) {
   return (
     <div className={styles.page}>
       <RunCrumbs run={run} />
-      <RunHeader run={run} presence={snapshot.presence} view={view} />
+      <RunHeader run={run} presence={snapshot.presence} here={headcountOf(snapshot)} view={view} />
       <div className={styles.body} data-split={split}>
         <div className={styles.left}>
           <Failures failures={snapshot.failures} suites={snapshot.suites} live={live} view={view} />
