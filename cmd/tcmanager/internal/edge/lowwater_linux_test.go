@@ -9,33 +9,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 )
-
-// accept returns both ends of a connection, and nothing that reads from it yet.
-func accept(t *testing.T) (client net.Conn, c *limitedConn) {
-	t.Helper()
-	inner, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = inner.Close() }()
-	m, err := NewListenerMetrics(prometheus.NewRegistry())
-	if err != nil {
-		t.Fatal(err)
-	}
-	client, err = (&net.Dialer{}).DialContext(t.Context(), "tcp", inner.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	accepted, err := m.Limit(inner, "test", 1).Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _, _ = client.Close(), accepted.Close() })
-	return client, accepted.(*limitedConn)
-}
 
 // moderated returns both ends of a connection whose reads wait for so long, whatever comes.
 func moderated(t *testing.T, every time.Duration) (client net.Conn, c *limitedConn) {
@@ -76,10 +50,14 @@ func awaitMark(t *testing.T, c *limitedConn, n int) {
 		t.Error(err)
 		return
 	}
-	for mark := 0; mark != n; time.Sleep(100 * time.Microsecond) {
-		err := raw.Control(func(fd uintptr) { mark, err = syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVLOWAT) })
-		if err != nil {
-			t.Error(err)
+	mark, end := 0, time.Now().Add(10*time.Second)
+	for ; mark != n; time.Sleep(100 * time.Microsecond) { // the kernel tells nobody
+		var asked error
+		err := raw.Control(func(fd uintptr) {
+			mark, asked = syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVLOWAT)
+		})
+		if err = errors.Join(err, asked); err != nil || time.Now().After(end) {
+			t.Errorf("the mark is %d, want %d; %v", mark, n, err)
 			return
 		}
 	}

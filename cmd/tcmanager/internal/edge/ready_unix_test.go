@@ -25,7 +25,9 @@ func (p *countingPool) Get(n int) *[]byte {
 
 func (p *countingPool) Put(*[]byte) { p.out.Add(-1) }
 
-func TestAConnectionThatRestsHoldsNoBufferToReadInto(t *testing.T) {
+// accept returns both ends of a connection, and nothing that reads from it yet.
+func accept(t *testing.T) (client net.Conn, c *limitedConn) {
+	t.Helper()
 	inner, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -35,7 +37,7 @@ func TestAConnectionThatRestsHoldsNoBufferToReadInto(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", inner.Addr().String())
+	client, err = (&net.Dialer{}).DialContext(t.Context(), "tcp", inner.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,8 +45,13 @@ func TestAConnectionThatRestsHoldsNoBufferToReadInto(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = accepted.Close() }()
-	c, pool := accepted.(*limitedConn), &countingPool{}
+	t.Cleanup(func() { _, _ = client.Close(), accepted.Close() })
+	return client, accepted.(*limitedConn)
+}
+
+func TestAConnectionThatRestsHoldsNoBufferToReadInto(t *testing.T) {
+	client, c := accept(t)
+	pool := &countingPool{}
 
 	// Nothing comes: the deadline passes, and the pool has every buffer.
 	_ = c.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
@@ -72,7 +79,7 @@ func TestAConnectionThatRestsHoldsNoBufferToReadInto(t *testing.T) {
 	if _, _, err := c.ReadOnReady(8, pool); !errors.Is(err, io.EOF) || pool.out.Load() != 0 {
 		t.Errorf("after the end: %v, %d buffers are out", err, pool.out.Load())
 	}
-	_ = accepted.Close()
+	_ = c.Close()
 	if _, _, err := c.ReadOnReady(8, pool); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("closed: %v", err)
 	}
