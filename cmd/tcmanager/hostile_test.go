@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/encoding"
+
 	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/carrier"
 	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/config"
 	"github.com/tcmanager/tcmanager/cmd/tcmanager/internal/crowd"
@@ -90,6 +92,17 @@ func TestHostileClientsCostLittleAndHarmNobody(t *testing.T) {
 	}
 	// The connection of the town's own calls has come since.
 	within(t, 15*time.Second, "goroutines are left", func() bool { return runtime.NumGoroutine() <= goroutines+5 })
+}
+
+// TestNoCompressorIsRegistered guards what wire.Told relies on: the transport would free
+// the buffers of a compressed message before it has taken it out of its queue, and a
+// worker of sessions would wait for a client that reads nothing.
+func TestNoCompressorIsRegistered(t *testing.T) {
+	for _, name := range []string{"gzip", "deflate", "snappy", "zstd"} {
+		if encoding.GetCompressor(name) != nil {
+			t.Errorf("clients can ask for %s, which sessions can't be sent to with", name)
+		}
+	}
 }
 
 // TestANativeClientThatReadsNothingKeepsNoGoroutineWaiting sends one more than gRPC's
